@@ -1,0 +1,128 @@
+//! Decoding of still pictures: JPEG, PNG, WebP and BMP, told by their content and never by their name.
+
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use thiserror::Error;
+
+/// The most pixels a picture may have. A camera for a pet door has 2 to 12 million; the limit keeps a crafted header from
+/// asking for gigabytes on a board that has one.
+pub const MAX_PIXELS: u64 = 100_000_000;
+
+/// Transparent parts are laid over this grey value: mid-grey adds the least contrast that is not in the picture.
+const BACKDROP: u16 = 128;
+
+/// Why a file is not a picture that can be classified.
+#[derive(Debug, Error)]
+pub enum DecodeError {
+    /// The file has no bytes.
+    #[error("the file is empty")]
+    Empty,
+    /// The content is none of the known formats.
+    #[error("not a JPEG, PNG, WebP or BMP picture")]
+    UnknownFormat,
+    /// More than [`MAX_PIXELS`].
+    #[error("{width}x{height} is more than the limit of {} megapixels: scale the picture down", MAX_PIXELS / 1_000_000)]
+    TooLarge {
+        /// Width that the header announces, in pixels.
+        width: u32,
+        /// Height that the header announces, in pixels.
+        height: u32,
+    },
+    /// The data end before the picture does.
+    #[error("the picture is cut off: its data end too early")]
+    Truncated,
+    /// A valid picture in a variant that no decoder here reads.
+    #[error("unsupported picture variant: {0}")]
+    Unsupported(String),
+    /// Anything else that the decoder reports.
+    #[error("damaged picture: {0}")]
+    Damaged(String),
+}
+
+/// Decodes `bytes` to upright RGB, 8 bits a channel, row-major.
+///
+/// The EXIF orientation is applied; grey is spread over the three channels, 16-bit samples are scaled to 8, palettes are
+/// looked up, CMYK is converted, and transparent parts are laid over mid-grey.
+///
+/// # Errors
+/// See [`DecodeError`]. A picture whose data end early is refused even where a decoder would fill the rest with grey: half
+/// a picture is no evidence.
+pub fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
+    if bytes.is_empty() {
+        return Err(DecodeError::Empty);
+    }
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| DecodeError::Damaged(e.to_string()))?;
+    let format = reader.format().ok_or(DecodeError::UnknownFormat)?;
+    if !matches!(format, ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP | ImageFormat::Bmp) {
+        return Err(DecodeError::UnknownFormat);
+    }
+    if format == ImageFormat::Jpeg && !jpeg_is_whole(bytes) {
+        return Err(DecodeError::Truncated);
+    }
+    let mut decoder = reader.into_decoder().map_err(explain)?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(DecodeError::TooLarge { width, height });
+    }
+    let mut limits = Limits::default();
+    // 16-bit RGBA at the pixel limit; the decoder's own tables fit beside it.
+    limits.max_alloc = Some(MAX_PIXELS * 8 + (64 << 20));
+    decoder.set_limits(limits).map_err(explain)?;
+    // A damaged EXIF block says nothing about the pixels: read the picture as it lies.
+    let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(explain)?;
+    picture.apply_orientation(orientation);
+    Ok(to_rgb(picture))
+}
+
+fn to_rgb(picture: DynamicImage) -> RgbImage {
+    if !picture.color().has_alpha() {
+        return picture.into_rgb8();
+    }
+    let rgba = picture.into_rgba8();
+    RgbImage::from_fn(rgba.width(), rgba.height(), |x, y| {
+        let [r, g, b, a] = rgba.get_pixel(x, y).0;
+        image::Rgb([r, g, b].map(|c| over_backdrop(c, a)))
+    })
+}
+
+fn over_backdrop(colour: u8, alpha: u8) -> u8 {
+    let alpha = u16::from(alpha);
+    // At most 255 · 255, so the sum fits 16 bits and the quotient 8.
+    ((u16::from(colour) * alpha + BACKDROP * (255 - alpha) + 127) / 255) as u8
+}
+
+fn explain(error: ImageError) -> DecodeError {
+    match error {
+        ImageError::Unsupported(e) => DecodeError::Unsupported(e.to_string()),
+        ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => DecodeError::Truncated,
+        ImageError::Limits(e) => DecodeError::Unsupported(e.to_string()),
+        e => DecodeError::Damaged(e.to_string()),
+    }
+}
+
+/// Whether the end-of-image marker follows the first scan of a JPEG.
+///
+/// The decoder fills missing rows with grey and reports success, so the check is made here. Inside entropy-coded data the
+/// byte 0xFF is always followed by 0x00 or a restart marker (ITU-T T.81, B.1.1.5): 0xFFD9 after the start of scan is the
+/// end. Thumbnails in EXIF blocks lie in segments before the scan and are skipped by length.
+fn jpeg_is_whole(bytes: &[u8]) -> bool {
+    const START_OF_SCAN: u8 = 0xDA;
+    let mut at = 2;
+    while let Some(&[marker, code, high, low]) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        if marker != 0xFF {
+            // Stray bytes between segments: let the decoder judge them, from the next marker on.
+            at += 1;
+            continue;
+        }
+        match code {
+            START_OF_SCAN => return bytes[at..].windows(2).any(|pair| pair == [0xFF, 0xD9]),
+            // Fill byte, and markers that carry no segment.
+            0xFF => at += 1,
+            0x01 | 0xD0..=0xD8 => at += 2,
+            _ => at += 2 + usize::from(u16::from_be_bytes([high, low])).max(2),
+        }
+    }
+    false
+}

@@ -1,0 +1,117 @@
+//! The network's view of a picture: which part of it, at which size, normalised how.
+//!
+//! The rule is a property of the model (it is written into the model file), not a setting of the caller.
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+/// How a picture of any shape becomes a square.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "rule", deny_unknown_fields)]
+pub enum ResizeRule {
+    /// Scale the short side to `short_side` pixels and cut the central square: the usual ImageNet evaluation. Cut and scale
+    /// are one resampling step; no pixel outside the cut is touched.
+    ShortSideCrop {
+        /// Length of the short side before the cut, in pixels; at least the input size.
+        short_side: u32,
+    },
+    /// Squeeze the whole picture into the square, ignoring its aspect: what the paper does.
+    Plain,
+}
+
+/// Size, cut and normalisation of the input tensor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocess {
+    /// Width and height of the input in pixels.
+    pub size: u32,
+    /// How the picture becomes a square.
+    pub resize: ResizeRule,
+    /// Channel means in RGB order, for samples in 0…1.
+    pub mean: [f32; 3],
+    /// Channel standard deviations in RGB order, for samples in 0…1.
+    pub std: [f32; 3],
+}
+
+impl Preprocess {
+    /// 224×224, ImageNet mean and standard deviation, as both backbones' papers have it.
+    pub const fn imagenet(resize: ResizeRule) -> Self {
+        Self { size: 224, resize, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
+    }
+
+    /// Says what is wrong with values read from a file, or nothing.
+    ///
+    /// # Errors
+    /// A sentence that names the field and the range it must lie in.
+    pub fn check(&self) -> Result<(), String> {
+        if !(32..=1024).contains(&self.size) {
+            return Err(format!("input size {} is not in 32…1024", self.size));
+        }
+        if let ResizeRule::ShortSideCrop { short_side } = self.resize
+            && !(self.size..=4096).contains(&short_side)
+        {
+            return Err(format!("short side {short_side} is not in {}…4096", self.size));
+        }
+        if !self.mean.iter().all(|m| (0.0..=1.0).contains(m)) {
+            return Err(format!("mean {:?} is not in 0…1", self.mean));
+        }
+        if !self.std.iter().all(|s| (1e-3..=10.0).contains(s)) {
+            return Err(format!("standard deviation {:?} is not in 0.001…10", self.std));
+        }
+        Ok(())
+    }
+
+    /// The part of a `width`×`height` picture that the network sees: left, top, width, height, in source pixels.
+    fn source_box(&self, width: u32, height: u32) -> (f64, f64, f64, f64) {
+        let (width, height) = (f64::from(width), f64::from(height));
+        match self.resize {
+            ResizeRule::Plain => (0.0, 0.0, width, height),
+            ResizeRule::ShortSideCrop { short_side } => {
+                let side = width.min(height) * f64::from(self.size) / f64::from(short_side);
+                ((width - side) / 2.0, (height - side) / 2.0, side, side)
+            }
+        }
+    }
+
+    /// Cuts and scales with a bilinear filter (widened when shrinking, so that nothing aliases).
+    ///
+    /// Returns `size`×`size` RGB, 8 bits a channel, channels last.
+    ///
+    /// # Errors
+    /// What the resizer reports; it accepts every picture that has at least one pixel.
+    pub fn pixels(&self, picture: &RgbImage) -> Result<Vec<u8>, fast_image_resize::ResizeError> {
+        let (left, top, width, height) = self.source_box(picture.width(), picture.height());
+        let source = ImageRef::new(picture.width(), picture.height(), picture.as_raw(), PixelType::U8x3)
+            .expect("an RgbImage holds three bytes a pixel");
+        let mut square = Image::new(self.size, self.size, PixelType::U8x3);
+        let options =
+            ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(left, top, width, height);
+        Resizer::new().resize(&source, &mut square, &options)?;
+        Ok(square.into_vec())
+    }
+
+    /// Normalises `size`×`size` channels-last RGB to `(v / 255 − mean) / std`, channels first.
+    ///
+    /// # Panics
+    /// When `pixels` does not hold `size · size · 3` bytes.
+    pub fn normalise(&self, pixels: &[u8]) -> Vec<f32> {
+        let area = (self.size * self.size) as usize;
+        assert_eq!(pixels.len(), area * 3, "pixels of a {0}x{0} RGB square", self.size);
+        let mut tensor = Vec::with_capacity(pixels.len());
+        for channel in 0..3 {
+            let (mean, std) = (self.mean[channel], self.std[channel]);
+            tensor.extend(pixels.iter().skip(channel).step_by(3).map(|&v| (f32::from(v) / 255.0 - mean) / std));
+        }
+        tensor
+    }
+
+    /// The picture as the network takes it: f32 \[3, size, size\], RGB, normalised.
+    ///
+    /// # Errors
+    /// As [`Self::pixels`].
+    pub fn tensor(&self, picture: &RgbImage) -> Result<Vec<f32>, fast_image_resize::ResizeError> {
+        Ok(self.normalise(&self.pixels(picture)?))
+    }
+}

@@ -1,0 +1,71 @@
+//! The cut and the normalisation, on pictures whose right answer is known.
+
+use image::{Rgb, RgbImage};
+use pawgate::vision::{Preprocess, ResizeRule};
+
+const CROP: Preprocess = Preprocess::imagenet(ResizeRule::ShortSideCrop { short_side: 256 });
+const PLAIN: Preprocess = Preprocess::imagenet(ResizeRule::Plain);
+
+#[test]
+fn the_crop_is_central_and_keeps_the_aspect() {
+    // Columns carry their position: 0…255 over 1024 columns.
+    let picture = RgbImage::from_fn(1024, 512, |x, y| Rgb([(x / 4) as u8, (y / 2) as u8, 7]));
+    let pixels = CROP.pixels(&picture).unwrap();
+    let at = |x: usize, y: usize| &pixels[(y * 224 + x) * 3..][..3];
+    // The square of 448 source pixels around the centre (512, 256): columns 288…735, rows 32…479.
+    for (x, y, expected) in [(0, 0, [288 / 4, 32 / 2, 7]), (223, 223, [735 / 4, 479 / 2, 7]), (112, 112, [128, 128, 7])] {
+        let found = at(x, y);
+        let worst = found.iter().zip(expected).map(|(a, b)| i32::from(*a).abs_diff(b)).max().unwrap();
+        assert!(worst <= 1, "({x}, {y}): {found:?} instead of {expected:?}");
+    }
+}
+
+#[test]
+fn plain_sees_the_whole_picture() {
+    let picture = RgbImage::from_fn(448, 896, |x, _| if x < 224 { Rgb([10, 20, 30]) } else { Rgb([200, 210, 220]) });
+    let pixels = PLAIN.pixels(&picture).unwrap();
+    assert_eq!(pixels.len(), 224 * 224 * 3);
+    assert_eq!((&pixels[..3], &pixels[223 * 3..][..3]), (&[10, 20, 30][..], &[200, 210, 220][..]));
+}
+
+#[test]
+fn a_picture_of_the_input_size_is_untouched_by_plain() {
+    let picture = RgbImage::from_fn(224, 224, |x, y| Rgb([x as u8, y as u8, (x ^ y) as u8]));
+    assert_eq!(PLAIN.pixels(&picture).unwrap(), picture.into_raw());
+}
+
+#[test]
+fn one_pixel_and_extreme_shapes_are_scaled() {
+    for (width, height) in [(1, 1), (1, 4000), (4000, 1), (3, 2)] {
+        let picture = RgbImage::from_pixel(width, height, Rgb([9, 99, 199]));
+        for rule in [CROP, PLAIN] {
+            let pixels = rule.pixels(&picture).unwrap();
+            assert!(pixels.chunks(3).all(|p| p == [9, 99, 199]), "{width}x{height} {:?}", rule.resize);
+        }
+    }
+}
+
+#[test]
+fn channels_come_first_and_are_normalised() {
+    let picture = RgbImage::from_pixel(10, 10, Rgb([255, 0, 128]));
+    let tensor = PLAIN.tensor(&picture).unwrap();
+    let area = 224 * 224;
+    let expected = [(1.0 - 0.485) / 0.229, -0.456 / 0.224, (128.0 / 255.0 - 0.406) / 0.225];
+    for (channel, expected) in expected.into_iter().enumerate() {
+        assert!(tensor[channel * area..][..area].iter().all(|v| (v - expected).abs() < 1e-5), "channel {channel}");
+    }
+}
+
+#[test]
+fn rules_out_of_range_are_refused() {
+    let wrong = |change: fn(&mut Preprocess)| {
+        let mut rule = CROP;
+        change(&mut rule);
+        rule.check().unwrap_err()
+    };
+    assert!(wrong(|r| r.size = 0).contains("input size 0"));
+    assert!(wrong(|r| r.resize = ResizeRule::ShortSideCrop { short_side: 100 }).contains("short side 100"));
+    assert!(wrong(|r| r.std[1] = 0.0).contains("standard deviation"));
+    assert!(wrong(|r| r.mean[2] = f32::NAN).contains("mean"));
+    CROP.check().unwrap();
+}
