@@ -1,0 +1,145 @@
+//! The classifier: one self-describing ONNX file in, what it says about a picture out.
+//!
+//! [`metadata`] is the file's description of itself, [`Classifier`] loads and runs it, [`Scores`] are the raw outputs and
+//! [`Reading`] what they mean at the model's own thresholds. Nothing here knows how many classes there are, and nothing here
+//! decides about a door ([`crate::policy`] does).
+
+pub mod metadata;
+mod reading;
+
+use image::RgbImage;
+use thiserror::Error;
+
+use crate::nn::{self, Network, NetworkError, Port};
+use crate::vision::Preprocess;
+pub use metadata::{Gate, Label, Metadata, MetadataError, Provenance, Species, WeightsOrigin};
+pub use reading::{Candidate, Reading, Verdict};
+
+/// Names of the model file's outputs, in the order in which the tools write them.
+pub const OUTPUTS: [&str; 3] = ["breed", "pet", "embedding"];
+/// Name of the model file's input.
+pub const INPUT: &str = "image";
+
+/// Why a model file is refused, or why it gives no answer.
+#[derive(Debug, Error)]
+pub enum ModelError {
+    /// The file is no usable ONNX network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The description is missing, newer than this program, or damaged.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// The description and the tensors disagree.
+    #[error("the model contradicts its description: {0}")]
+    Contradiction(String),
+    /// The picture could not be scaled.
+    #[error("scaling the picture failed: {0}")]
+    Resize(#[from] fast_image_resize::ResizeError),
+    /// An output is NaN or infinite: the file is damaged, or the arithmetic is.
+    #[error("output `{0}` is not a finite number; the model file may be damaged, `pawgate` gives no answer from it")]
+    NotFinite(&'static str),
+}
+
+/// The outputs of one inference.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scores {
+    /// Temperature-calibrated logits, one a label, in the order of the model's labels.
+    pub breed: Vec<f32>,
+    /// Logit of "a cat or a dog is in the picture".
+    pub pet: f32,
+    /// Fused features, for telling individuals apart.
+    pub embedding: Vec<f32>,
+}
+
+/// A loaded model. Cheap to clone; clones share the weights and may be used on different threads.
+#[derive(Debug, Clone)]
+pub struct Classifier {
+    network: Network,
+    metadata: Metadata,
+    /// Positions of [`OUTPUTS`] among the network's outputs.
+    order: [usize; 3],
+}
+
+impl Classifier {
+    /// The model that was compiled in.
+    #[cfg(feature = "embedded-model")]
+    pub fn embedded() -> Result<Self, ModelError> {
+        Self::from_bytes(EMBEDDED)
+    }
+
+    /// Loads a model file.
+    ///
+    /// # Errors
+    /// [`ModelError`] says what was expected and what was found; nothing is loaded half.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
+        let proto = nn::decode(bytes)?;
+        let metadata = Metadata::from_props(proto.metadata_props.iter().map(|prop| (prop.key.as_str(), prop.value.as_str())))?;
+        let network = Network::load(&proto)?;
+        let order = check_ports(&network, &metadata)?;
+        Ok(Self { network, metadata, order })
+    }
+
+    /// What the file says about itself.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Length of [`Scores::embedding`].
+    pub fn embedding_len(&self) -> usize {
+        self.network.outputs()[self.order[2]].shape[1]
+    }
+
+    /// Runs the network on an upright picture, with the model's own cut and normalisation.
+    ///
+    /// # Errors
+    /// [`ModelError::NotFinite`], or what scaling and inference report.
+    pub fn infer(&self, picture: &RgbImage) -> Result<Scores, ModelError> {
+        self.infer_with(&self.metadata.preprocess, picture)
+    }
+
+    /// As [`Self::infer`], with another cut: for comparing resize rules. Thresholds were chosen for the model's own.
+    ///
+    /// # Errors
+    /// As [`Self::infer`].
+    pub fn infer_with(&self, preprocess: &Preprocess, picture: &RgbImage) -> Result<Scores, ModelError> {
+        let mut outputs = self.network.run(&preprocess.tensor(picture)?)?;
+        let [breed, pet, embedding] = self.order.map(|index| std::mem::take(&mut outputs[index]));
+        for (name, values) in OUTPUTS.into_iter().zip([&breed, &pet, &embedding]) {
+            if !values.iter().all(|v| v.is_finite()) {
+                return Err(ModelError::NotFinite(name));
+            }
+        }
+        Ok(Scores { breed, pet: pet[0], embedding })
+    }
+
+    /// What `scores` mean at the model's thresholds, with the `top` most probable labels.
+    pub fn read(&self, scores: &Scores, top: usize) -> Reading {
+        Reading::new(scores, &self.metadata, top)
+    }
+}
+
+#[cfg(feature = "embedded-model")]
+const EMBEDDED: &[u8] = include_bytes!("../../models/pawgate-pets37-int8.onnx");
+
+/// Checks inputs and outputs against the description; returns where each of [`OUTPUTS`] is.
+fn check_ports(network: &Network, metadata: &Metadata) -> Result<[usize; 3], ModelError> {
+    let size = metadata.preprocess.size as usize;
+    let input = network.input();
+    if input.name != INPUT || input.shape != [1, 3, size, size] {
+        return Err(ModelError::Contradiction(format!(
+            "expected the input `{INPUT}` [1, 3, {size}, {size}], found `{}` {:?}",
+            input.name, input.shape
+        )));
+    }
+    let find = |name: &str, width: Option<usize>| {
+        let fits = |port: &Port| {
+            port.name == name && port.shape.len() == 2 && port.shape[0] == 1 && width.is_none_or(|w| port.shape[1] == w)
+        };
+        network.outputs().iter().position(fits).ok_or_else(|| {
+            let width = width.map_or("N".to_owned(), |w| w.to_string());
+            let found: Vec<_> = network.outputs().iter().map(|p| format!("`{}` {:?}", p.name, p.shape)).collect();
+            ModelError::Contradiction(format!("expected the output `{name}` [1, {width}], found {}", found.join(", ")))
+        })
+    };
+    Ok([find(OUTPUTS[0], Some(metadata.labels.len()))?, find(OUTPUTS[1], Some(1))?, find(OUTPUTS[2], None)?])
+}
