@@ -1,0 +1,133 @@
+//! The command line: one file a subcommand, and what they share.
+//!
+//! Each subcommand writes its result to standard output, everything else to standard error, and returns an [`Exit`].
+
+mod classify;
+mod demo;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+use crate::model::Classifier;
+
+/// Which animal stands at the door, and may it pass?
+#[derive(Debug, Parser)]
+#[command(name = "pawgate", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show on four sample pictures what pawgate sees and what the door would do.
+    Demo(demo::Args),
+    /// Say which animal is on pictures.
+    Classify(classify::Args),
+}
+
+/// Exit codes of every subcommand. clap itself uses 2 for a wrong command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Everything asked for was done.
+    Ok = 0,
+    /// Some of it was not; standard output or error says which part.
+    Partly = 1,
+    /// The model could not be loaded.
+    Model = 3,
+    /// A file could not be read or written.
+    Io = 4,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A failure with the exit code it ends the program with.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+        Self { exit, error: error.into() }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(Exit::Io, error)
+    }
+}
+
+impl Cli {
+    /// Runs the subcommand; errors are printed here.
+    pub fn run(self) -> Exit {
+        let mut out = std::io::stdout().lock();
+        let result = match self.command {
+            Command::Demo(args) => demo::run(&args, &mut out),
+            Command::Classify(args) => classify::run(&args, &mut out),
+        };
+        let result = result.and_then(|exit| {
+            out.flush()?;
+            Ok(exit)
+        });
+        match result {
+            Ok(exit) => exit,
+            // The reader (`head`, a closed pager) has seen enough.
+            Err(Failure { error, .. }) if is_broken_pipe(&error) => Exit::Ok,
+            Err(Failure { exit, error }) => {
+                eprintln!("pawgate: {error:#}");
+                exit
+            }
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// The model to run: a file, or the one that was compiled in.
+#[derive(Debug, clap::Args)]
+struct ModelArgs {
+    /// Run this model file instead of the built-in one.
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+}
+
+impl ModelArgs {
+    fn load(&self) -> Result<Classifier, Failure> {
+        let loaded = match &self.model {
+            Some(path) => load_file(path),
+            None => load_embedded(),
+        };
+        loaded.map_err(|error| Failure { exit: Exit::Model, error })
+    }
+}
+
+fn load_file(path: &Path) -> anyhow::Result<Classifier> {
+    // Read, not memory-mapped: a mapped file that is replaced on disk kills the process.
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read the model {}", path.display()))?;
+    Classifier::from_bytes(&bytes).with_context(|| {
+        format!("cannot use {} as a model; expected an ONNX file written by `pawgate-tools quantize`", path.display())
+    })
+}
+
+#[cfg(feature = "embedded-model")]
+fn load_embedded() -> anyhow::Result<Classifier> {
+    Classifier::embedded().context("the built-in model is unusable, which is a fault of this build")
+}
+
+#[cfg(not(feature = "embedded-model"))]
+fn load_embedded() -> anyhow::Result<Classifier> {
+    anyhow::bail!("this pawgate was built without a model: give one with --model FILE")
+}

@@ -1,0 +1,91 @@
+//! From evidence to a decision. Pure: no I/O, no clock, no log.
+//!
+//! What stands here answers for one picture, as `pawgate demo` shows it. The vote over frames, the owner's ordered rules and
+//! the door's and feeder's state machines take its place between evidence and pin; one frame alone never moves a real latch.
+
+use crate::model::{Reading, Species, Verdict};
+
+/// What one frame says about who stands there.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Evidence {
+    /// A pet.
+    Animal {
+        /// Its species.
+        species: Species,
+        /// The likeliest label.
+        breed: String,
+        /// Probability of that label given a pet, 0…1.
+        p: f32,
+    },
+    /// Nobody, or nobody who is a pet.
+    NoAnimal,
+    /// No conclusion.
+    Unknown(Reason),
+}
+
+/// Why a frame allows no conclusion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// The picture lies between the gate's thresholds, or between two species.
+    Unclear,
+    /// The picture could not be read or classified.
+    Fault(String),
+}
+
+impl From<&Reading> for Evidence {
+    fn from(reading: &Reading) -> Self {
+        match reading.verdict {
+            Verdict::Animal => {
+                let best = reading.best();
+                Self::Animal { species: reading.species, breed: best.breed.clone(), p: best.p }
+            }
+            Verdict::NoAnimal => Self::NoAnimal,
+            Verdict::Unknown => Self::Unknown(Reason::Unclear),
+        }
+    }
+}
+
+/// What the door would do, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Unlock.
+    Open {
+        /// The rule that allowed it, in words.
+        because: String,
+    },
+    /// Stay locked.
+    StayShut {
+        /// What was missing, in words.
+        because: String,
+    },
+}
+
+/// The demo's only rule: cats may pass. Everything else, and everything unclear, finds the door shut.
+pub fn demo_rule(evidence: &Evidence) -> Decision {
+    match evidence {
+        Evidence::Animal { species: Species::Cat, .. } => Decision::Open { because: "cats may pass".into() },
+        Evidence::Animal { species, .. } => Decision::StayShut { because: format!("no rule lets a {species} pass") },
+        Evidence::NoAnimal => Decision::StayShut { because: "no pet in the picture".into() },
+        Evidence::Unknown(Reason::Unclear) => Decision::StayShut { because: "not sure what it is".into() },
+        Evidence::Unknown(Reason::Fault(what)) => Decision::StayShut { because: what.clone() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_cat_opens() {
+        let animal = |species| Evidence::Animal { species, breed: "any".into(), p: 1.0 };
+        assert!(matches!(demo_rule(&animal(Species::Cat)), Decision::Open { .. }));
+        for evidence in [
+            animal(Species::Dog),
+            Evidence::NoAnimal,
+            Evidence::Unknown(Reason::Unclear),
+            Evidence::Unknown(Reason::Fault("the camera is gone".into())),
+        ] {
+            assert!(matches!(demo_rule(&evidence), Decision::StayShut { .. }), "{evidence:?}");
+        }
+    }
+}
