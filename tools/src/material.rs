@@ -1,0 +1,143 @@
+//! Data set, negatives and their features, brought together for training and evaluation.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use pawgate::vision::{Preprocess, ResizeRule};
+
+use crate::data::{Negative, PetSet, load_negatives};
+use crate::features::{Extractor, View};
+use crate::folds;
+use crate::train::Examples;
+
+/// Where the pictures are and how they are looked at.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DataArgs {
+    /// Oxford-IIIT Pet layout: `images/` and `annotations/trainval.txt`, `annotations/test.txt`.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Pictures without a pet; each folder below is a category.
+    #[arg(long, value_name = "DIR")]
+    pub negatives: PathBuf,
+    /// Where features are kept between runs.
+    #[arg(long, value_name = "DIR", default_value = "work/cache")]
+    pub cache: PathBuf,
+    /// How a picture becomes a square.
+    #[arg(long, value_enum, default_value_t = Resize::Crop)]
+    pub resize: Resize,
+}
+
+/// Names of the resize rules on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Resize {
+    /// Short side to 256 pixels, central 224×224.
+    Crop,
+    /// The whole picture squeezed to 224×224, as in the paper.
+    Plain,
+}
+
+impl DataArgs {
+    /// The pre-processing that was asked for.
+    pub fn preprocess(&self) -> Preprocess {
+        Preprocess::imagenet(match self.resize {
+            Resize::Crop => ResizeRule::ShortSideCrop { short_side: 256 },
+            Resize::Plain => ResizeRule::Plain,
+        })
+    }
+}
+
+/// The pictures that could be read, with their features.
+#[derive(Debug)]
+pub struct Material {
+    /// The data set as it was found.
+    pub set: PetSet,
+    /// Features, classes, strata, groups.
+    pub examples: Examples,
+    /// Files in the order of `examples`.
+    pub paths: Vec<PathBuf>,
+    /// Names of the folders of negatives.
+    pub categories: Vec<String>,
+    /// Category of each negative, an index into `categories`.
+    pub negative_categories: Vec<usize>,
+    /// Pictures that could not be decoded.
+    pub broken: usize,
+}
+
+impl Material {
+    /// Loads lists and folders and extracts the features of both views.
+    ///
+    /// # Errors
+    /// See [`PetSet::load`], [`load_negatives`], [`Extractor::extract`]; also when a class or the negatives consist of
+    /// broken pictures only.
+    pub fn load(args: &DataArgs, network: &Path) -> anyhow::Result<Self> {
+        let set = PetSet::load(&args.data)?;
+        let negatives = load_negatives(&args.negatives)?;
+        log::info!(
+            "{} of {} listed trainval pictures are present ({} are not); {} negatives; {} of {} test pictures",
+            set.trainval.pictures.len(),
+            set.trainval.listed,
+            set.trainval.missing(),
+            negatives.len(),
+            set.test.pictures.len(),
+            set.test.listed
+        );
+        let extractor = Extractor::open(network, &args.preprocess(), &args.cache)?;
+        let pets: Vec<&Path> = set.trainval.pictures.iter().map(|p| p.path.as_path()).collect();
+        let others: Vec<&Path> = negatives.iter().map(|n| n.path.as_path()).collect();
+        let pet_features = extractor.extract("features of pets", &pets, &View::BOTH)?;
+        let negative_features = extractor.extract("features of negatives", &others, &View::BOTH)?;
+        let broken = pet_features.broken + negative_features.broken;
+        Self::join(set, &negatives, pet_features.views, negative_features.views, broken)
+    }
+
+    fn join(
+        set: PetSet,
+        negatives: &[Negative],
+        pets: Vec<Option<Vec<Vec<f32>>>>,
+        others: Vec<Option<Vec<Vec<f32>>>>,
+        broken: usize,
+    ) -> anyhow::Result<Self> {
+        let class_count = set.labels.len();
+        let mut categories: Vec<String> = negatives.iter().map(|n| n.category.clone()).collect();
+        categories.sort();
+        categories.dedup();
+        let mut material = Self {
+            examples: Examples { views: vec![], classes: vec![], strata: vec![], groups: vec![], class_count },
+            paths: vec![],
+            categories,
+            negative_categories: vec![],
+            broken,
+            set,
+        };
+        let examples = &mut material.examples;
+        for (picture, views) in material.set.trainval.pictures.iter().zip(pets) {
+            if let Some(views) = views {
+                examples.views.push(views);
+                examples.classes.push(picture.class);
+                examples.strata.push(picture.class);
+                material.paths.push(picture.path.clone());
+            }
+        }
+        for (negative, views) in negatives.iter().zip(others) {
+            if let Some(views) = views {
+                let category = material.categories.binary_search(&negative.category).expect("collected above");
+                examples.views.push(views);
+                examples.strata.push(class_count + category);
+                material.negative_categories.push(category);
+                material.paths.push(negative.path.clone());
+            }
+        }
+        for (class, label) in material.set.labels.iter().enumerate() {
+            let readable = examples.classes.contains(&class);
+            readable.then_some(()).with_context(|| format!("not one picture of {} can be read", label.name))?;
+        }
+        let views: Vec<&[Vec<f32>]> = examples.views.iter().map(Vec::as_slice).collect();
+        examples.groups = folds::duplicate_groups(&views);
+        Ok(material)
+    }
+
+    /// Number of pictures that are near duplicates of an earlier one.
+    pub fn near_duplicates(&self) -> usize {
+        self.examples.groups.iter().enumerate().filter(|(i, g)| i != *g).count()
+    }
+}

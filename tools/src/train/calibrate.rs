@@ -1,0 +1,109 @@
+//! From logits of unseen pictures to calibrated probabilities and thresholds.
+
+use pawgate::model::Gate;
+
+/// Share of the pets that the gate should accept. Above the 98 % that is promised, because unseen pictures do worse than
+/// those the threshold was chosen on.
+pub const ACCEPT_TARGET: f64 = 0.983;
+/// Share of the pets that should not be called "no animal".
+pub const NOT_REJECTED_TARGET: f64 = 0.997;
+
+/// The temperature that minimises the mean negative log-likelihood of the right classes (Guo et al. 2017,
+/// arXiv:1706.04599), found by golden-section search over 0.05…20 in the logarithm, where the loss has one minimum.
+pub fn class_temperature(logits: &[&[f32]], classes: &[usize]) -> f32 {
+    minimise(|temperature| {
+        let losses = logits.iter().zip(classes).map(|(row, &class)| {
+            let scaled: Vec<f64> = row.iter().map(|&l| f64::from(l) / temperature).collect();
+            let max = scaled.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            max + scaled.iter().map(|l| (l - max).exp()).sum::<f64>().ln() - scaled[class]
+        });
+        losses.sum::<f64>()
+    })
+}
+
+/// The same for a single logit.
+pub fn binary_temperature(logits: &[f32], positive: &[bool]) -> f32 {
+    minimise(|temperature| {
+        let losses = logits.iter().zip(positive).map(|(&logit, &positive)| {
+            let margin = f64::from(logit) / temperature * if positive { 1.0 } else { -1.0 };
+            // ln(1 + e^−m) without overflow on either side.
+            (-margin).max(0.0) + (-margin.abs()).exp().ln_1p()
+        });
+        losses.sum::<f64>()
+    })
+}
+
+fn minimise(loss: impl Fn(f64) -> f64) -> f32 {
+    let ratio = (5f64.sqrt() - 1.0) / 2.0;
+    let (mut low, mut high) = (0.05f64.ln(), 20f64.ln());
+    for _ in 0..60 {
+        let (a, b) = (high - ratio * (high - low), low + ratio * (high - low));
+        if loss(a.exp()) <= loss(b.exp()) {
+            high = b;
+        } else {
+            low = a;
+        }
+    }
+    ((low + high) / 2.0).exp() as f32
+}
+
+/// The largest threshold that at least `share` of the values reach.
+///
+/// # Panics
+/// When there are no values.
+pub fn threshold_reached_by(values: &[f32], share: f64) -> f32 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f32::total_cmp);
+    let below = ((1.0 - share) * sorted.len() as f64).floor() as usize;
+    sorted[below.min(sorted.len() - 1)]
+}
+
+/// Chooses both thresholds on calibrated probabilities of unseen pictures.
+///
+/// # Panics
+/// When one of the two lists is empty.
+pub fn choose_gate(pets: &[f32], negatives: &[f32]) -> Gate {
+    // A gate that accepts everything would be no gate: the smallest positive probability is the lowest threshold.
+    let accept = threshold_reached_by(pets, ACCEPT_TARGET).max(f32::MIN_POSITIVE);
+    let reject = threshold_reached_by(pets, NOT_REJECTED_TARGET).min(accept);
+    let share = |values: &[f32]| values.iter().filter(|&&p| p >= accept).count() as f32 / values.len() as f32;
+    Gate {
+        accept,
+        reject,
+        pets_accepted: share(pets),
+        negatives_accepted: share(negatives),
+        chosen_by: format!(
+            "5-fold cross-validation over {} pets and {} negatives: at least {:.2} % of the pets accepted, at most {:.2} % rejected",
+            pets.len(),
+            negatives.len(),
+            ACCEPT_TARGET * 100.0,
+            (1.0 - NOT_REJECTED_TARGET) * 100.0
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overconfident_logits_get_a_temperature_above_one() {
+        // Right in 3 of 4 cases, whatever the logit claims: the calibrated logit is ln 3.
+        let logits = [6.0f32, 6.0, 6.0, 6.0];
+        let temperature = binary_temperature(&logits, &[true, true, true, false]);
+        assert!((6.0 / temperature - 3f32.ln()).abs() < 1e-3, "{temperature}");
+        let rows: Vec<&[f32]> = vec![&[6.0, 0.0]; 4];
+        let temperature = class_temperature(&rows, &[0, 0, 0, 1]);
+        assert!((6.0 / temperature - 3f32.ln()).abs() < 1e-3, "{temperature}");
+    }
+
+    #[test]
+    fn thresholds_let_the_wanted_share_through() {
+        let values: Vec<f32> = (0..1000).rev().map(|v| v as f32 / 1000.0).collect();
+        let threshold = threshold_reached_by(&values, 0.98);
+        assert_eq!(values.iter().filter(|&&v| v >= threshold).count(), 980);
+        let gate = choose_gate(&values, &[0.0, 0.001, 0.5, 0.9]);
+        assert_eq!((gate.pets_accepted, gate.negatives_accepted), (ACCEPT_TARGET as f32, 0.5));
+        assert!(gate.reject < gate.accept);
+    }
+}
