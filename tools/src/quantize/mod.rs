@@ -1,0 +1,307 @@
+//! Static int8 quantisation: ranges from training pictures, the estimator chosen by measuring, one self-describing file out.
+
+pub mod qdq;
+pub mod ranges;
+pub mod weights;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use pawgate::model::{Metadata, Provenance};
+use pawgate::nn::Network;
+use pawgate::vision::{self, Preprocess};
+use rayon::prelude::*;
+use serde_json::json;
+use tract_onnx::pb::ModelProto;
+
+use crate::graph::{self, Name, fused, head};
+use crate::progress;
+use crate::train::TrainedHead;
+use crate::train::linear::argmax;
+use qdq::Source;
+use ranges::{Affine, Estimator, Extremes, Histogram};
+
+/// What is measured of one estimator on pictures that were not calibrated on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quality {
+    /// The estimator.
+    pub estimator: Estimator,
+    /// Root of the summed squared difference of int8 and fp32 features, over that of the fp32 features.
+    pub feature_error: f64,
+    /// Share of pictures with the same likeliest breed.
+    pub agreement: f64,
+}
+
+/// Pictures for calibration and for measuring, in the form the network takes.
+#[derive(Debug)]
+pub struct Pictures {
+    tensors: Vec<Vec<f32>>,
+}
+
+impl Pictures {
+    /// Decodes and normalises; broken pictures are named in the log and left out.
+    ///
+    /// # Errors
+    /// When not one can be read.
+    pub fn load(paths: &[PathBuf], preprocess: &Preprocess) -> anyhow::Result<Self> {
+        let read =
+            |path: &PathBuf| -> anyhow::Result<Vec<f32>> { Ok(preprocess.tensor(&vision::decode(&std::fs::read(path)?)?)?) };
+        let tensors: Vec<_> =
+            paths.par_iter().filter_map(|path| read(path).map_err(|e| log::warn!("{}: {e:#}", path.display())).ok()).collect();
+        ensure!(!tensors.is_empty(), "not one of {} calibration pictures can be read", paths.len());
+        Ok(Self { tensors })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+}
+
+/// What was seen of every tensor that needs a range.
+#[derive(Debug)]
+pub struct Observations {
+    points: Vec<(Name, Source)>,
+    histograms: HashMap<Name, Histogram>,
+    /// Mean of each channel over all calibration pictures and positions.
+    channel_means: HashMap<Name, Vec<f32>>,
+}
+
+/// Runs the fp32 network over `pictures` twice: for the extremes, then for histograms between them.
+///
+/// # Errors
+/// When the graph holds something that cannot be quantised, or the network fails.
+pub fn observe(model: &ModelProto, pictures: &Pictures) -> anyhow::Result<Observations> {
+    let points = qdq::points(model.graph.as_ref().context("the model has no graph")?)?;
+    let names: Vec<Name> = points.iter().filter(|p| p.1 != Source::Image).map(|p| p.0.clone()).collect();
+    let network = Network::load(&with_outputs(model, &names))?;
+    let bar = progress::bar("observing activations", 2 * pictures.len());
+    let run = |tensor: &Vec<f32>| {
+        let outputs = network.run(tensor)?;
+        bar.inc(1);
+        anyhow::Ok(outputs)
+    };
+    let channels: Vec<usize> = network.outputs().iter().map(|port| port.shape[1]).collect();
+    let first_pass = |tensor: &Vec<f32>| {
+        let outputs = run(tensor)?;
+        let extremes: Vec<Extremes> = outputs.iter().map(|v| Extremes::of(v)).collect();
+        let means = outputs.iter().zip(&channels).map(|(v, &count)| channel_means(v, count)).collect();
+        anyhow::Ok((extremes, means))
+    };
+    let seen: Vec<(Vec<Extremes>, Vec<Vec<f64>>)> = pictures.tensors.par_iter().map(first_pass).collect::<Result<_, _>>()?;
+    let extremes = seen
+        .iter()
+        .map(|(extremes, _)| extremes.clone())
+        .reduce(|a, b| a.into_iter().zip(b).map(|(a, b)| a.join(b)).collect())
+        .context("no calibration pictures")?;
+    let empty = || extremes.iter().map(|&e| Histogram::new(e)).collect::<Vec<_>>();
+    let histograms = pictures
+        .tensors
+        .par_iter()
+        .try_fold(empty, |mut sums, tensor| {
+            sums.iter_mut().zip(run(tensor)?).for_each(|(sum, values)| sum.add(&values));
+            anyhow::Ok(sums)
+        })
+        .try_reduce(empty, |a, b| Ok(a.into_iter().zip(&b).map(|(a, b)| a.join(b)).collect()))?;
+    bar.finish_and_clear();
+    let means = (0..names.len()).map(|at| mean_of(seen.iter().map(|(_, means)| &means[at])));
+    let channel_means = names.iter().cloned().zip(means).collect();
+    Ok(Observations { points, histograms: names.into_iter().zip(histograms).collect(), channel_means })
+}
+
+/// Mean of each of `count` channels of a channels-first tensor.
+fn channel_means(values: &[f32], count: usize) -> Vec<f64> {
+    let mean = |plane: &[f32]| plane.iter().map(|&v| f64::from(v)).sum::<f64>() / plane.len() as f64;
+    values.chunks_exact(values.len() / count).map(mean).collect()
+}
+
+/// Mean over pictures, summed in their order so that the result does not depend on which thread was first.
+fn mean_of<'a>(pictures: impl ExactSizeIterator<Item = &'a Vec<f64>>) -> Vec<f32> {
+    let count = pictures.len() as f64;
+    let sums = pictures.fold(Vec::new(), |mut sums: Vec<f64>, means| {
+        sums.resize(means.len(), 0.0);
+        sums.iter_mut().zip(means).for_each(|(s, m)| *s += m);
+        sums
+    });
+    sums.into_iter().map(|s| (s / count) as f32).collect()
+}
+
+/// The same network with other outputs; shapes are left to the runtime.
+fn with_outputs(model: &ModelProto, names: &[Name]) -> ModelProto {
+    let mut model = model.clone();
+    let output = |name: &Name| tract_onnx::pb::ValueInfoProto { name: name.clone(), ..Default::default() };
+    if let Some(graph) = &mut model.graph {
+        graph.output = names.iter().map(output).collect();
+    }
+    model
+}
+
+/// The range of every quantised tensor under an estimator.
+fn choose_ranges(seen: &Observations, estimator: Estimator, preprocess: &Preprocess) -> HashMap<Name, Affine> {
+    let mut ranges = HashMap::new();
+    for (name, source) in &seen.points {
+        let affine = match source {
+            Source::Image => image_range(preprocess),
+            Source::Calibrated => seen.histograms[name].range(estimator),
+            Source::SameAs(other) => ranges[other],
+        };
+        ranges.insert(name.clone(), affine);
+    }
+    ranges
+}
+
+/// Pixels lie in 0…255, so the range of the normalised input is known exactly.
+fn image_range(preprocess: &Preprocess) -> Affine {
+    let bounds = |value: f32| [0, 1, 2].map(|c| (value - preprocess.mean[c]) / preprocess.std[c]);
+    let low = bounds(0.0).into_iter().fold(f32::INFINITY, f32::min);
+    let high = bounds(1.0).into_iter().fold(f32::NEG_INFINITY, f32::max);
+    Affine::over(low, high)
+}
+
+/// A finished int8 model with the figures that chose its estimator.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The ONNX message.
+    pub model: ModelProto,
+    /// Every estimator that was tried.
+    pub tried: Vec<Quality>,
+    /// The one that was taken.
+    pub chosen: Quality,
+    /// How the weights fared.
+    pub weights: qdq::WeightSummary,
+}
+
+/// Quantises the fused network, adds the head, and describes the result.
+///
+/// With more than one estimator, each is measured on `held_out` and the one with the smallest feature error is taken.
+///
+/// # Errors
+/// What observing, rewriting or running reports.
+pub fn quantise(
+    network: &ModelProto,
+    head: &TrainedHead,
+    calibration: &Pictures,
+    held_out: &Pictures,
+    estimators: &[Estimator],
+) -> anyhow::Result<Outcome> {
+    let seen = observe(network, calibration)?;
+    let expected = embeddings(network, held_out, "fp32 features of held-out pictures")?;
+    let mut tried = Vec::new();
+    let mut best: Option<(Quality, ModelProto, qdq::WeightSummary)> = None;
+    for &estimator in estimators {
+        let calibration = qdq::Calibration {
+            ranges: choose_ranges(&seen, estimator, &head.record.preprocess),
+            channel_means: seen.channel_means.clone(),
+        };
+        let (mut graph, weights) = qdq::rewrite(network, &calibration)?;
+        head::add(&mut graph, head);
+        let model = graph.finish(vec![]);
+        let found = embeddings(&model, held_out, "int8 features of held-out pictures")?;
+        let quality = compare(estimator, head, &expected, &found);
+        log::info!("{estimator}: feature error {:.4}, agreement {:.4}", quality.feature_error, quality.agreement);
+        tried.push(quality);
+        if best.as_ref().is_none_or(|(b, ..)| quality.feature_error < b.feature_error) {
+            best = Some((quality, model, weights));
+        }
+    }
+    let (chosen, mut model, weights) = best.context("no estimator to try")?;
+    let quantisation = json!({
+        "scheme": "QDQ, u8 activations per tensor, s8 weights per channel, biases corrected",
+        "estimator": chosen.estimator,
+        "calibration_pictures": calibration.len(),
+        "held_out_pictures": held_out.len(),
+        "feature_error": chosen.feature_error,
+        "agreement": chosen.agreement,
+        "weight_channels": weights.channels,
+        "exact_weight_channels": weights.exact_channels,
+    });
+    let props = describe(network, head, quantisation)?.to_props();
+    model.metadata_props = graph::GraphBuilder::default().finish(props).metadata_props;
+    Ok(Outcome { model, tried, chosen, weights })
+}
+
+/// The description of a finished model.
+///
+/// # Errors
+/// When the network does not say where its weights came from.
+pub fn describe(network: &ModelProto, head: &TrainedHead, quantisation: serde_json::Value) -> anyhow::Result<Metadata> {
+    let record = &head.record;
+    Ok(Metadata {
+        labels: record.labels.clone(),
+        preprocess: record.preprocess.clone(),
+        gate: record.gate.clone(),
+        provenance: Provenance {
+            tool_version: env!("CARGO_PKG_VERSION").into(),
+            weights: fused::origins(network)?,
+            training: json!({
+                "protocol": record.protocol,
+                "data": record.training,
+                "breed_temperature": record.breed_temperature,
+                "pet_temperature": record.pet_temperature,
+            }),
+            quantisation,
+        },
+    })
+}
+
+fn embeddings(model: &ModelProto, pictures: &Pictures, what: &'static str) -> anyhow::Result<Vec<Vec<f32>>> {
+    let network = Network::load(&with_outputs(model, &["embedding".into()]))?;
+    let bar = progress::bar(what, pictures.len());
+    let run = |tensor: &Vec<f32>| {
+        let features = network.run(tensor)?.remove(0);
+        bar.inc(1);
+        Ok(features)
+    };
+    let features = pictures.tensors.par_iter().map(run).collect();
+    bar.finish_and_clear();
+    features
+}
+
+fn compare(estimator: Estimator, head: &TrainedHead, expected: &[Vec<f32>], found: &[Vec<f32>]) -> Quality {
+    let square = |x: f32| f64::from(x).powi(2);
+    let pairs = || expected.iter().zip(found);
+    let difference: f64 = pairs().map(|(e, f)| e.iter().zip(f).map(|(a, b)| square(a - b)).sum::<f64>()).sum();
+    let norm: f64 = expected.iter().flatten().map(|&a| square(a)).sum();
+    let best = |features: &[f32]| argmax(&head.breed.logits(features));
+    let same = pairs().filter(|(e, f)| best(e) == best(f)).count();
+    Quality { estimator, feature_error: (difference / norm).sqrt(), agreement: same as f64 / expected.len() as f64 }
+}
+
+/// Chooses pictures for calibrating and for measuring: evenly spread over the list, none in both.
+pub fn split_pictures(paths: &[PathBuf], calibration: usize, held_out: usize) -> [Vec<PathBuf>; 2] {
+    let wanted = (calibration + held_out).min(paths.len());
+    let spread: Vec<&PathBuf> = (0..wanted).map(|i| &paths[i * paths.len() / wanted]).collect();
+    let mut parts = [Vec::new(), Vec::new()];
+    for (i, path) in spread.into_iter().enumerate() {
+        // Deals the held-out share evenly between the others.
+        let held = (i + 1) * held_out / (calibration + held_out) > i * held_out / (calibration + held_out);
+        parts[usize::from(held)].push(path.clone());
+    }
+    parts
+}
+
+/// Reads a network that `pawgate-tools build` wrote.
+///
+/// # Errors
+/// When the file cannot be read or is no ONNX file.
+pub fn read_network(path: &Path) -> anyhow::Result<(ModelProto, Vec<u8>)> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read the network {}", path.display()))?;
+    let model = pawgate::nn::decode(&bytes).with_context(|| format!("cannot use {}", path.display()))?;
+    Ok((model, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calibration_and_held_out_pictures_are_disjoint() {
+        let paths: Vec<PathBuf> = (0..100).map(|i| i.to_string().into()).collect();
+        let [calibration, held_out] = split_pictures(&paths, 30, 10);
+        assert_eq!((calibration.len(), held_out.len()), (30, 10));
+        assert!(calibration.iter().all(|p| !held_out.contains(p)));
+        let [calibration, held_out] = split_pictures(&paths[..4], 30, 10);
+        assert_eq!((calibration.len(), held_out.len()), (3, 1), "fewer pictures than asked for");
+    }
+}

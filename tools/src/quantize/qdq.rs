@@ -1,0 +1,266 @@
+//! The fp32 graph rewritten with QuantizeLinear / DequantizeLinear pairs, as `docs/int8-contract.md` says.
+//!
+//! Every tensor between `image` and the two pooled features is quantised once, where it is made (after its activation), and
+//! dequantised for whoever reads it. A runtime that knows the pattern fuses it into integer operators; any other computes
+//! the same in floats.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::{Context, bail, ensure};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, tensor_proto::DataType};
+
+use super::ranges::Affine;
+use super::weights;
+use crate::graph::{Attr, GraphBuilder, Name};
+
+/// Where a tensor's scale and zero point come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The network's input: its range is known.
+    Image,
+    /// Seen during calibration.
+    Calibrated,
+    /// Those of another tensor, because the operator only moves or compares values.
+    SameAs(Name),
+}
+
+/// The tensors to quantise, in the order of the graph.
+///
+/// # Errors
+/// Names an operator that has no place in the integer part.
+pub fn points(graph: &GraphProto) -> anyhow::Result<Vec<(Name, Source)>> {
+    let mut consumers: HashMap<&str, Vec<&NodeProto>> = HashMap::new();
+    graph.node.iter().for_each(|n| n.input.iter().for_each(|i| consumers.entry(i).or_default().push(n)));
+    let mut points = vec![(pawgate::model::INPUT.to_owned(), Source::Image)];
+    for node in &graph.node {
+        let output = node.output[0].clone();
+        match node.op_type.as_str() {
+            "Conv" | "Add" => {
+                let activated = consumers.get(output.as_str()).is_some_and(|c| c.len() == 1 && is_activation(c[0]));
+                if !activated {
+                    points.push((output, Source::Calibrated));
+                }
+            }
+            "Relu" | "Clip" | "GlobalAveragePool" => points.push((output, Source::Calibrated)),
+            "MaxPool" => points.push((output, Source::SameAs(node.input[0].clone()))),
+            "Concat" if is_border(node, graph) => {
+                let moved = node.input.iter().find(|i| constant(graph, i).is_none()).context("a border without a picture")?;
+                points.push((output, Source::SameAs(moved.clone())));
+            }
+            "Flatten" | "Concat" => {}
+            other => bail!("node `{}`: {other} has no int8 form here", node.name),
+        }
+    }
+    Ok(points)
+}
+
+fn is_activation(node: &NodeProto) -> bool {
+    matches!(node.op_type.as_str(), "Relu" | "Clip")
+}
+
+/// A concatenation with a constant frames a picture; one without joins features.
+fn is_border(node: &NodeProto, graph: &GraphProto) -> bool {
+    node.input.iter().any(|input| constant(graph, input).is_some())
+}
+
+fn constant<'a>(graph: &'a GraphProto, name: &str) -> Option<&'a TensorProto> {
+    graph.initializer.iter().find(|t| t.name == name)
+}
+
+fn floats(tensor: &TensorProto) -> anyhow::Result<Vec<f32>> {
+    ensure!(tensor.data_type == DataType::Float as i32, "`{}` is not f32", tensor.name);
+    Ok(tensor.raw_data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+}
+
+fn dims(tensor: &TensorProto) -> Vec<usize> {
+    tensor.dims.iter().map(|&d| d as usize).collect()
+}
+
+/// What calibration found out about the tensors of a network.
+#[derive(Debug, Clone, Default)]
+pub struct Calibration {
+    /// Range of every quantised tensor.
+    pub ranges: HashMap<Name, Affine>,
+    /// Mean of each channel of the tensors that convolutions read; without an entry, biases are not corrected.
+    pub channel_means: HashMap<Name, Vec<f32>>,
+}
+
+/// How the weights fared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WeightSummary {
+    /// Output channels of all convolutions.
+    pub channels: usize,
+    /// Those that int8 reproduces exactly.
+    pub exact_channels: usize,
+}
+
+/// Writes the integer part of the network into a new graph; its last tensor is `embedding`.
+///
+/// # Errors
+/// Names the tensor without a range or the node that cannot be written.
+pub fn rewrite(model: &ModelProto, calibration: &Calibration) -> anyhow::Result<(GraphBuilder, WeightSummary)> {
+    let source = model.graph.as_ref().context("the model has no graph")?;
+    let mut writer = Writer {
+        source,
+        ranges: &calibration.ranges,
+        channel_means: &calibration.channel_means,
+        graph: GraphBuilder::new("pawgate-int8"),
+        written: HashSet::new(),
+        summary: WeightSummary::default(),
+    };
+    let shape = [1, 3, crate::graph::fused::SIZE, crate::graph::fused::SIZE];
+    writer.graph.input(pawgate::model::INPUT, &shape);
+    writer.quantise(pawgate::model::INPUT);
+    for node in &source.node {
+        writer.node(node).with_context(|| format!("node `{}` ({})", node.name, node.op_type))?;
+    }
+    Ok((writer.graph, writer.summary))
+}
+
+struct Writer<'a> {
+    source: &'a GraphProto,
+    ranges: &'a HashMap<Name, Affine>,
+    channel_means: &'a HashMap<Name, Vec<f32>>,
+    graph: GraphBuilder,
+    /// Constants that stand in the new graph already.
+    written: HashSet<Name>,
+    summary: WeightSummary,
+}
+
+impl Writer<'_> {
+    fn node(&mut self, node: &NodeProto) -> anyhow::Result<()> {
+        let mut copy = node.clone();
+        if node.op_type == "Conv" {
+            copy.input = self.conv_inputs(node)?;
+        } else {
+            let range = self.ranges.get(&node.output[0]).copied();
+            for input in &mut copy.input {
+                *input = match constant(self.source, input) {
+                    None => self.read(input),
+                    Some(tensor) if node.op_type == "Concat" => {
+                        self.border(tensor, range.context("a border without a range")?)?
+                    }
+                    Some(tensor) => self.copy_constant(tensor)?,
+                };
+            }
+        }
+        let output = node.output[0].clone();
+        self.graph.push(copy);
+        if self.ranges.contains_key(&output) {
+            self.quantise(&output);
+        }
+        Ok(())
+    }
+
+    /// The name under which a tensor is read: dequantised where it is quantised.
+    fn read(&self, tensor: &str) -> Name {
+        if self.ranges.contains_key(tensor) { format!("{tensor}/dequantised") } else { tensor.to_owned() }
+    }
+
+    fn quantise(&mut self, tensor: &str) {
+        let (scale, zero_point) = self.affine(tensor, self.ranges[tensor]);
+        let quantised = self.graph.node("QuantizeLinear", &format!("{tensor}/quantised"), &[tensor, &scale, &zero_point], &[]);
+        self.graph.node("DequantizeLinear", &format!("{tensor}/dequantised"), &[&quantised, &scale, &zero_point], &[]);
+    }
+
+    fn affine(&mut self, tensor: &str, affine: Affine) -> (Name, Name) {
+        let scale = self.graph.constant_f32(&format!("{tensor}/scale"), &[], &[affine.scale]);
+        let name = format!("{tensor}/zero_point");
+        (scale, self.graph.constant(&name, DataType::Uint8, &[], vec![affine.zero_point]))
+    }
+
+    fn border(&mut self, tensor: &TensorProto, affine: Affine) -> anyhow::Result<Name> {
+        let values = floats(tensor)?.into_iter().map(|v| affine.quantise(v)).collect();
+        let data = self.graph.constant(&tensor.name, DataType::Uint8, &dims(tensor), values);
+        let (scale, zero_point) = self.affine(&tensor.name, affine);
+        Ok(self.graph.node("DequantizeLinear", &format!("{data}/dequantised"), &[&data, &scale, &zero_point], &[]))
+    }
+
+    fn copy_constant(&mut self, tensor: &TensorProto) -> anyhow::Result<Name> {
+        if self.written.insert(tensor.name.clone()) {
+            self.graph.constant_f32(&tensor.name, &dims(tensor), &floats(tensor)?);
+        }
+        Ok(tensor.name.clone())
+    }
+
+    fn conv_inputs(&mut self, node: &NodeProto) -> anyhow::Result<Vec<Name>> {
+        let [input, weight, bias] = &node.input[..] else { bail!("a convolution needs a weight and a bias") };
+        let affine = *self.ranges.get(input).with_context(|| format!("its input `{input}` is not quantised"))?;
+        let tensor = constant(self.source, weight).context("its weight is not constant")?;
+        let bias_tensor = constant(self.source, bias).context("its bias is not constant")?;
+        let mut biases = floats(bias_tensor)?;
+        let shape = dims(tensor);
+        let plane = shape[2] * shape[3];
+        let floats_of_weight = floats(tensor)?;
+        let least_scales: Vec<f32> = biases.iter().map(|b| b.abs() / (affine.scale * MAX_BIAS_STEPS)).collect();
+        let quantised = weights::quantise(&floats_of_weight, &least_scales, plane);
+        if let Some(means) = self.channel_means.get(input) {
+            correct_biases(&mut biases, &floats_of_weight, &quantised, plane, means);
+        }
+        self.summary.channels += quantised.scales.len();
+        self.summary.exact_channels += quantised.exact_channels;
+
+        let bytes = quantised.values.iter().map(|&v| v as u8).collect();
+        let weight_data = self.graph.constant(weight, DataType::Int8, &dims(tensor), bytes);
+        let zeros = vec![0; quantised.scales.len()];
+        let weight_dq = self.per_channel(&weight_data, &quantised.scales, DataType::Int8, zeros);
+
+        let scales: Vec<f32> = quantised.scales.iter().map(|s| affine.scale * s).collect();
+        let integers = biases.iter().zip(&scales).map(|(&b, &s)| bias_steps(b, s)).collect::<Result<Vec<_>, _>>()?;
+        let bytes = integers.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let bias_data = self.graph.constant(bias, DataType::Int32, &dims(bias_tensor), bytes);
+        let bias_dq = self.per_channel(&bias_data, &scales, DataType::Int32, vec![0; scales.len() * 4]);
+        Ok(vec![self.read(input), weight_dq, bias_dq])
+    }
+
+    fn per_channel(&mut self, data: &str, scales: &[f32], data_type: DataType, zero_bytes: Vec<u8>) -> Name {
+        let scale = self.graph.constant_f32(&format!("{data}/scale"), &[scales.len()], scales);
+        let zero_point = self.graph.constant(&format!("{data}/zero_point"), data_type, &[scales.len()], zero_bytes);
+        let axis = [("axis", Attr::Int(0))];
+        self.graph.node("DequantizeLinear", &format!("{data}/dequantised"), &[data, &scale, &zero_point], &axis)
+    }
+}
+
+/// Takes out of each bias what rounding the weights adds on average (Nagel et al. 2019, arXiv:1906.04721, section 4.2): the
+/// sum of the weight errors over a kernel, times the mean of the channel it reads.
+fn correct_biases(biases: &mut [f32], weight: &[f32], quantised: &weights::Quantised, plane: usize, means: &[f32]) {
+    let outputs = biases.len();
+    let inputs_per_group = weight.len() / (outputs * plane);
+    let groups = means.len() / inputs_per_group;
+    let kernels = weight.chunks_exact(plane).zip(quantised.values.chunks_exact(plane));
+    for (index, (floats, steps)) in kernels.enumerate() {
+        let (output, within) = (index / inputs_per_group, index % inputs_per_group);
+        let channel = output * groups / outputs * inputs_per_group + within;
+        let scale = quantised.scales[output];
+        let error: f32 = floats.iter().zip(steps).map(|(w, &q)| f32::from(q) * scale - w).sum();
+        biases[output] -= error * means[channel];
+    }
+}
+
+/// A bias spends at most this many steps: far from the ends of the 32-bit accumulator, and exact as f32.
+const MAX_BIAS_STEPS: f32 = (1 << 23) as f32;
+
+/// round(bias / scale) as i32.
+fn bias_steps(bias: f32, scale: f32) -> anyhow::Result<i32> {
+    let steps = (f64::from(bias) / f64::from(scale)).round_ties_even();
+    ensure!(steps.abs() <= f64::from(MAX_BIAS_STEPS) + 1.0, "bias {bias} is too large for its scale {scale}");
+    Ok(steps as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bias_correction_reads_the_right_channels() {
+        // Two groups of two inputs and one output each; 1×1 kernels; the scale is 1, so errors are q − w.
+        let quantised = weights::Quantised { values: vec![1, 2, 3, 4], scales: vec![1.0, 1.0], exact_channels: 0 };
+        let mut biases = [10.0, 20.0];
+        correct_biases(&mut biases, &[0.5, 2.0, 3.0, 4.25], &quantised, 1, &[2.0, 100.0, 1000.0, 4.0]);
+        assert_eq!(biases, [10.0 - 0.5 * 2.0, 20.0 + 0.25 * 4.0]);
+        // Depthwise 2-tap kernels: the errors of a kernel are summed.
+        let mut biases = [0.0, 0.0];
+        correct_biases(&mut biases, &[0.5, 2.5, 3.0, 3.0], &quantised, 2, &[10.0, 7.0]);
+        assert_eq!(biases, [0.0, -7.0]);
+    }
+}
