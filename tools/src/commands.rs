@@ -1,0 +1,306 @@
+//! The command line of `pawgate-tools`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use burn::backend::{Autodiff, NdArray};
+use clap::{Parser, Subcommand};
+use pawgate::model::{Classifier, WeightsOrigin};
+
+use crate::data::{PetSet, load_negatives};
+use crate::evaluate;
+use crate::files::{sha256, write_whole};
+use crate::graph::{self, fused};
+use crate::material::{DataArgs, Material};
+use crate::quantize::{self, Pictures, ranges::Estimator};
+use crate::train::linear::{Protocol, argmax};
+use crate::train::{self, HeadRecord, TrainedHead, TrainingRecord, calibrate};
+
+/// The back-end that heads are trained on.
+type Backend = Autodiff<NdArray>;
+
+/// Builds, trains, quantises and measures the model that pawgate runs.
+#[derive(Debug, Parser)]
+#[command(name = "pawgate-tools", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Fuse the two backbones to one fp32 ONNX network.
+    Build(BuildArgs),
+    /// Train the breed head and the pet gate on frozen features.
+    Train(TrainArgs),
+    /// Quantise the network to int8 and join it with the head: the model file that pawgate runs.
+    Quantize(QuantizeArgs),
+    /// Measure accuracy and gate by cross-validation, fp32 and int8 side by side.
+    Evaluate(evaluate::Args),
+    /// Build, train, quantise and evaluate in one go.
+    Recipe(RecipeArgs),
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct WeightsArgs {
+    /// ResNet-50 checkpoint, safetensors with torchvision names.
+    #[arg(long, value_name = "FILE")]
+    resnet: PathBuf,
+    /// MobileNetV2 checkpoint, safetensors with torchvision names.
+    #[arg(long, value_name = "FILE")]
+    mobilenet: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct BuildArgs {
+    #[command(flatten)]
+    weights: WeightsArgs,
+    /// Put the checkpoints' own ImageNet classifiers back as additional outputs.
+    #[arg(long)]
+    imagenet: bool,
+    /// The network to write.
+    #[arg(long, value_name = "FILE", default_value = "work/fused.onnx")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct ProtocolArgs {
+    /// Passes over the training features.
+    #[arg(long, default_value_t = Protocol::default().epochs)]
+    epochs: usize,
+    /// Passes over the training features for the pet gate.
+    #[arg(long, default_value_t = Protocol::default().gate_epochs)]
+    gate_epochs: usize,
+    /// Feature vectors a step.
+    #[arg(long, default_value_t = Protocol::default().batch)]
+    batch: usize,
+    /// Adam's step size.
+    #[arg(long, default_value_t = Protocol::default().learning_rate)]
+    learning_rate: f64,
+    /// Share of features zeroed while training.
+    #[arg(long, default_value_t = Protocol::default().dropout)]
+    dropout: f32,
+    /// Decides initial weights, order, dropout and the folds that thresholds are chosen on.
+    #[arg(long, default_value_t = Protocol::default().seed)]
+    seed: u64,
+}
+
+impl ProtocolArgs {
+    fn protocol(&self) -> anyhow::Result<Protocol> {
+        let &Self { epochs, gate_epochs, batch, learning_rate, dropout, seed } = self;
+        ensure!(epochs > 0 && gate_epochs > 0 && batch > 0, "--epochs, --gate-epochs and --batch start at 1");
+        ensure!(learning_rate > 0.0 && learning_rate.is_finite(), "--learning-rate must be positive");
+        ensure!((0.0..1.0).contains(&dropout), "--dropout must be at least 0 and below 1");
+        Ok(Protocol { epochs, gate_epochs, batch, learning_rate, dropout, seed })
+    }
+}
+
+#[derive(Debug, clap::Args)]
+struct TrainArgs {
+    /// The fused network from `build`.
+    #[arg(long, value_name = "FILE", default_value = "work/fused.onnx")]
+    network: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    protocol: ProtocolArgs,
+    /// The head to write.
+    #[arg(long, value_name = "FILE", default_value = "work/head.safetensors")]
+    out: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct QuantizeArgs {
+    /// The fused network from `build`.
+    #[arg(long, value_name = "FILE", default_value = "work/fused.onnx")]
+    network: PathBuf,
+    /// The head from `train`.
+    #[arg(long, value_name = "FILE", default_value = "work/head.safetensors")]
+    head: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    calibration: CalibrationArgs,
+    /// The model to write.
+    #[arg(long, value_name = "FILE", default_value = "work/model-int8.onnx")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct CalibrationArgs {
+    /// Pictures that ranges are estimated on, three quarters of them pets.
+    #[arg(long, default_value_t = 256, value_name = "N")]
+    calibration: usize,
+    /// Other pictures that the range estimators are compared on.
+    #[arg(long, default_value_t = 96, value_name = "N")]
+    held_out: usize,
+    /// Use this range estimator instead of comparing all.
+    #[arg(long, value_parser = parse_estimator, value_name = "minmax|percentile:P|mse")]
+    estimator: Option<Estimator>,
+}
+
+#[derive(Debug, clap::Args)]
+struct RecipeArgs {
+    #[command(flatten)]
+    weights: WeightsArgs,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    protocol: ProtocolArgs,
+    #[command(flatten)]
+    calibration: CalibrationArgs,
+    /// Where intermediate files and the evaluation are written.
+    #[arg(long, value_name = "DIR", default_value = "work")]
+    work: PathBuf,
+    /// The model to write.
+    #[arg(long, value_name = "FILE", default_value = "work/model-int8.onnx")]
+    out: PathBuf,
+}
+
+fn parse_estimator(text: &str) -> Result<Estimator, String> {
+    match text.split_once(':') {
+        None if text == "minmax" => Ok(Estimator::MinMax),
+        None if text == "mse" => Ok(Estimator::Mse),
+        Some(("percentile", p)) => match p.parse::<f64>() {
+            Ok(p) if p > 50.0 && p <= 100.0 => Ok(Estimator::Percentile(p / 100.0)),
+            _ => Err(format!("`{p}` is not a percentage above 50")),
+        },
+        _ => Err("expected `minmax`, `mse` or `percentile:99.99`".into()),
+    }
+}
+
+impl Cli {
+    /// Runs the subcommand.
+    ///
+    /// # Errors
+    /// Whatever went wrong, with what it was about.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Build(args) => build(&args.weights, args.imagenet, &args.out),
+            Command::Train(args) => train(&args.network, &args.data, &args.protocol.protocol()?, &args.out),
+            Command::Quantize(args) => quantize(&args.network, &args.head, &args.data, &args.calibration, &args.out),
+            Command::Evaluate(args) => evaluate(&args, &Protocol::default()),
+            Command::Recipe(args) => recipe(&args),
+        }
+    }
+}
+
+fn recipe(args: &RecipeArgs) -> anyhow::Result<()> {
+    let network = args.work.join("fused.onnx");
+    let head = args.work.join("head.safetensors");
+    let protocol = args.protocol.protocol()?;
+    build(&args.weights, false, &network)?;
+    train(&network, &args.data, &protocol, &head)?;
+    quantize(&network, &head, &args.data, &args.calibration, &args.out)?;
+    let json = Some(args.work.join("evaluation.json"));
+    evaluate(&evaluate::Args { network, model: Some(args.out.clone()), data: args.data.clone(), json }, &protocol)
+}
+
+fn build(weights: &WeightsArgs, imagenet: bool, out: &Path) -> anyhow::Result<()> {
+    let model = fused::build(&weights.resnet, &weights.mobilenet, imagenet)?;
+    let bytes = graph::encode(&model);
+    pawgate::nn::Network::load(&model).context("the fused network does not load")?;
+    write_whole(out, &bytes)?;
+    for WeightsOrigin { architecture, source, licence, .. } in fused::origins(&model)? {
+        log::info!("{architecture}, from {source}, {licence}");
+    }
+    log::info!("wrote {} ({:.1} MB)", out.display(), bytes.len() as f64 / 1e6);
+    Ok(())
+}
+
+fn train(network: &Path, data: &DataArgs, protocol: &Protocol, out: &Path) -> anyhow::Result<()> {
+    let material = Material::load(data, network)?;
+    let examples = &material.examples;
+    let out_of_fold = train::cross_validate::<Backend>(examples, protocol);
+    let pets = examples.classes.len();
+    let is_pet: Vec<bool> = (0..examples.len()).map(|i| examples.is_pet(i)).collect();
+    let breed_logits: Vec<&[f32]> = out_of_fold.breed[..pets].iter().map(Vec::as_slice).collect();
+    let breed_temperature = calibrate::class_temperature(&breed_logits, &examples.classes);
+    let pet_temperature = calibrate::binary_temperature(&out_of_fold.pet, &is_pet);
+    let probability = |logit: &f32| 1.0 / (1.0 + (-logit / pet_temperature).exp());
+    let probabilities: Vec<f32> = out_of_fold.pet.iter().map(probability).collect();
+    let gate = calibrate::choose_gate(&probabilities[..pets], &probabilities[pets..]);
+    let right = breed_logits.iter().zip(&examples.classes).filter(|(row, class)| argmax(row) == **class).count();
+
+    let everything: Vec<usize> = (0..examples.len()).collect();
+    let (breed, breed_epochs) = examples.fit_breed::<Backend>(&everything, 0..fused::FEATURES, protocol);
+    for (epoch, figures) in (1..).zip(&breed_epochs) {
+        log::info!("epoch {epoch}: loss {:.3}, accuracy {:.1} %", figures.loss, figures.accuracy * 100.0);
+    }
+    let (pet, gate_epochs) = examples.fit_gate::<Backend>(&everything, protocol);
+    let training = TrainingRecord {
+        pets,
+        pets_missing: material.set.trainval.missing(),
+        negatives: examples.len() - pets,
+        broken: material.broken,
+        near_duplicates: material.near_duplicates(),
+        breed_epochs,
+        gate_epochs,
+        cross_validated_top1: right as f64 / pets as f64,
+    };
+    log::info!(
+        "out of fold: top-1 {:.2} %; gate at {:.4} accepts {:.2} % of the pets and {:.2} % of the negatives",
+        training.cross_validated_top1 * 100.0,
+        gate.accept,
+        gate.pets_accepted * 100.0,
+        gate.negatives_accepted * 100.0
+    );
+    let record = HeadRecord {
+        labels: material.set.labels.clone(),
+        preprocess: data.preprocess(),
+        breed_temperature,
+        pet_temperature,
+        gate,
+        network_sha256: sha256(&std::fs::read(network)?),
+        protocol: protocol.clone(),
+        training,
+    };
+    TrainedHead { breed, pet, record }.save(out)?;
+    log::info!("wrote {}", out.display());
+    Ok(())
+}
+
+fn quantize(network: &Path, head: &Path, data: &DataArgs, args: &CalibrationArgs, out: &Path) -> anyhow::Result<()> {
+    let (model, bytes) = quantize::read_network(network)?;
+    let head = TrainedHead::load(head)?;
+    ensure!(
+        head.record.network_sha256 == sha256(&bytes),
+        "the head was trained on another network than {}: train it again",
+        network.display()
+    );
+    ensure!(head.record.preprocess == data.preprocess(), "the head was trained with another --resize");
+    let pets: Vec<PathBuf> = PetSet::load(&data.data)?.trainval.pictures.into_iter().map(|p| p.path).collect();
+    let negatives: Vec<PathBuf> = load_negatives(&data.negatives)?.into_iter().map(|n| n.path).collect();
+    let quarter = |n: usize| n / 4;
+    let [pet_calibration, pet_held_out] =
+        quantize::split_pictures(&pets, args.calibration - quarter(args.calibration), args.held_out - quarter(args.held_out));
+    let [other_calibration, other_held_out] =
+        quantize::split_pictures(&negatives, quarter(args.calibration), quarter(args.held_out));
+    let preprocess = data.preprocess();
+    let calibration = Pictures::load(&[pet_calibration, other_calibration].concat(), &preprocess)?;
+    let held_out = Pictures::load(&[pet_held_out, other_held_out].concat(), &preprocess)?;
+    let estimators = args.estimator.map_or(Estimator::CANDIDATES.to_vec(), |e| vec![e]);
+    let outcome = quantize::quantise(&model, &head, &calibration, &held_out, &estimators)?;
+    println!("range estimator      feature error  same breed   ({} held-out pictures)", held_out.len());
+    for quality in &outcome.tried {
+        let mark = if *quality == outcome.chosen { "  <- taken" } else { "" };
+        let (error, same) = (quality.feature_error * 100.0, quality.agreement * 100.0);
+        println!("{:<20} {error:>11.3} % {same:>9.1} %{mark}", quality.estimator);
+    }
+    let summary = outcome.weights;
+    log::info!("{} of {} weight channels are exact in int8", summary.exact_channels, summary.channels);
+    let bytes = graph::encode(&outcome.model);
+    Classifier::from_bytes(&bytes).context("the finished model does not load")?;
+    write_whole(out, &bytes)?;
+    log::info!("wrote {} ({:.1} MB), SHA-256 {}", out.display(), bytes.len() as f64 / 1e6, sha256(&bytes));
+    Ok(())
+}
+
+fn evaluate(args: &evaluate::Args, protocol: &Protocol) -> anyhow::Result<()> {
+    let report = evaluate::evaluate::<Backend>(args, protocol)?;
+    print!("{}", report.text());
+    if let Some(path) = &args.json {
+        report.save(path)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,474 @@
+//! What the model is worth: cross-validated accuracy of single backbones and fusion, in fp32 and int8, and the gate's rates.
+//!
+//! Five folds, five fixed seeds, near duplicates together, one forward pass a picture. Heads are trained on fp32 features of
+//! the training folds; the int8 figures come from the same heads on int8 features of the test fold. The gate's threshold is
+//! chosen by an inner cross-validation within the training folds.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use burn::tensor::backend::AutodiffBackend;
+use comfy_table::{CellAlignment, Table, presets};
+use pawgate::model::Classifier;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::features::{Extractor, View};
+use crate::files::write_whole;
+use crate::graph::fused::{FEATURES, RESNET_FEATURES};
+use crate::material::{DataArgs, Material};
+use crate::progress;
+use crate::train::linear::{Layer, Protocol, argmax};
+use crate::train::{FOLDS, calibrate};
+
+/// Seeds of the folds and of the heads.
+pub const SEEDS: [u64; 5] = [1, 2, 3, 4, 5];
+
+/// Options of `evaluate`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// The fused fp32 network from `build`.
+    #[arg(long, value_name = "FILE")]
+    pub network: PathBuf,
+    /// The int8 model from `quantize`, evaluated beside it.
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Write the figures as JSON too.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Mean and standard deviation over the seeds, in percent.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Spread {
+    /// Arithmetic mean.
+    pub mean: f64,
+    /// Sample standard deviation.
+    pub sd: f64,
+}
+
+impl Spread {
+    fn of(shares: impl IntoIterator<Item = f64>) -> Self {
+        let values: Vec<f64> = shares.into_iter().map(|s| s * 100.0).collect();
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count;
+        let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+        Self { mean, sd: (squares / (count - 1.0).max(1.0)).sqrt() }
+    }
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.2} ± {:.2}", self.mean, self.sd)
+    }
+}
+
+/// Accuracy of one network over the pets.
+#[derive(Debug, Clone, Serialize)]
+pub struct Accuracy {
+    /// Which network.
+    pub network: &'static str,
+    /// Share of pets with the right breed first.
+    pub top1_micro: Spread,
+    /// The same, averaged over breeds.
+    pub top1_macro: Spread,
+    /// Share of pets with the right breed among the first five.
+    pub top5: Spread,
+}
+
+/// Accept rates of the gate.
+#[derive(Debug, Clone, Serialize)]
+pub struct GateRates {
+    /// Which network.
+    pub network: &'static str,
+    /// Share of the pets.
+    pub pets_accepted: Spread,
+    /// Share of the negatives.
+    pub negatives_accepted: Spread,
+    /// Share of each category of negatives.
+    pub by_category: BTreeMap<String, Spread>,
+}
+
+/// Two breeds that were taken for each other.
+#[derive(Debug, Clone, Serialize)]
+pub struct Confusion {
+    /// The right breed.
+    pub truth: String,
+    /// What the fused fp32 network said.
+    pub predicted: String,
+    /// How often, on the mean over the seeds.
+    pub pictures: f64,
+}
+
+/// The official test pictures, judged by the shipped model.
+#[derive(Debug, Clone, Serialize)]
+pub struct OfficialTest {
+    /// Listed in `test.txt`.
+    pub listed: usize,
+    /// Present and readable.
+    pub used: usize,
+    /// Top-1 in percent; `None` when no picture is present.
+    pub top1_micro: Option<f64>,
+}
+
+/// Everything that `evaluate` found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Pictures of pets.
+    pub pets: usize,
+    /// Listed pictures that are not there.
+    pub pets_missing: usize,
+    /// Pictures without a pet.
+    pub negatives: usize,
+    /// Pictures that could not be decoded.
+    pub broken: usize,
+    /// Near duplicates, kept in the fold of their twins.
+    pub near_duplicates: usize,
+    /// The pre-processing.
+    pub preprocess: pawgate::vision::Preprocess,
+    /// How the heads were trained.
+    pub protocol: Protocol,
+    /// Seeds of folds and heads.
+    pub seeds: [u64; 5],
+    /// One row a network.
+    pub accuracy: Vec<Accuracy>,
+    /// Share of pets on which int8 and fp32 name the same breed first.
+    pub int8_agreement: Option<Spread>,
+    /// The gate in fp32 and int8.
+    pub gate: Vec<GateRates>,
+    /// The most frequent confusions.
+    pub confused: Vec<Confusion>,
+    /// The official test pictures.
+    pub official_test: OfficialTest,
+}
+
+/// A network under test: its name, its part of the features, and whether int8 features are put in.
+struct Contender {
+    name: &'static str,
+    range: Range<usize>,
+    int8: bool,
+}
+
+const RESNET: &str = "ResNet50 alone, fp32";
+const MOBILENET: &str = "MobileNetV2 alone, fp32";
+const FUSED: &str = "fused, fp32";
+const FUSED_INT8: &str = "fused, int8";
+
+fn contenders(int8: bool) -> Vec<Contender> {
+    let contender = |name, range, int8| Contender { name, range, int8 };
+    let mut all = vec![
+        contender(RESNET, 0..RESNET_FEATURES, false),
+        contender(MOBILENET, RESNET_FEATURES..FEATURES, false),
+        contender(FUSED, 0..FEATURES, false),
+    ];
+    if int8 {
+        all.push(contender(FUSED_INT8, 0..FEATURES, true));
+    }
+    all
+}
+
+/// Predictions of one seed, all out of fold.
+struct Predictions {
+    /// For each contender and pet: breeds by falling logit, the first five.
+    breeds: Vec<Vec<Vec<usize>>>,
+    /// For fp32 and (where present) int8: whether each picture passed the gate.
+    accepted: Vec<Vec<bool>>,
+}
+
+/// Cross-validates and measures.
+///
+/// # Errors
+/// What loading data, networks or features reports.
+pub fn evaluate<B: AutodiffBackend>(args: &Args, protocol: &Protocol) -> anyhow::Result<Report> {
+    let material = Material::load(&args.data, &args.network)?;
+    let int8 = match &args.model {
+        Some(model) => Some(int8_features(model, &args.data, &material)?),
+        None => None,
+    };
+    let contenders = contenders(int8.is_some());
+    let tasks: Vec<(u64, usize)> = SEEDS.iter().flat_map(|&seed| (0..FOLDS).map(move |fold| (seed, fold))).collect();
+    let bar = progress::bar("cross-validating", tasks.len());
+    let judged: Vec<Fold> = tasks
+        .par_iter()
+        .map(|&(seed, fold)| {
+            let judged = judge_fold::<B>(&material, int8.as_deref(), &contenders, protocol, seed, fold);
+            bar.inc(1);
+            judged
+        })
+        .collect();
+    bar.finish_and_clear();
+    let predictions: Vec<Predictions> = judged.chunks(FOLDS).map(|folds| merge(folds, &material, &contenders)).collect();
+    Ok(Report {
+        pets: material.examples.classes.len(),
+        pets_missing: material.set.trainval.missing(),
+        negatives: material.negative_categories.len(),
+        broken: material.broken,
+        near_duplicates: material.near_duplicates(),
+        preprocess: args.data.preprocess(),
+        protocol: protocol.clone(),
+        seeds: SEEDS,
+        accuracy: contenders.iter().enumerate().map(|(c, it)| accuracy(it.name, c, &predictions, &material)).collect(),
+        int8_agreement: agreement(&contenders, &predictions),
+        gate: gate_rates(&predictions, &material),
+        confused: confusions(&contenders, &predictions, &material),
+        official_test: official_test(args, &material)?,
+    })
+}
+
+fn int8_features(model: &PathBuf, data: &DataArgs, material: &Material) -> anyhow::Result<Vec<Vec<f32>>> {
+    let extractor = Extractor::open(model, &data.preprocess(), &data.cache)?;
+    anyhow::ensure!(extractor.len() == FEATURES, "{} gives {} features, not {FEATURES}", model.display(), extractor.len());
+    let paths: Vec<_> = material.paths.iter().map(PathBuf::as_path).collect();
+    let extracted = extractor.extract("int8 features", &paths, &[View::Plain])?;
+    extracted.views.into_iter().map(|v| Ok(v.context("a picture vanished while evaluating")?.remove(0))).collect()
+}
+
+/// The pictures of one test fold, and what heads say that were trained on the other folds.
+struct Fold {
+    pictures: Vec<usize>,
+    /// For each contender, the layer's best five for each pet in `pictures`.
+    breeds: Vec<Vec<Vec<usize>>>,
+    accepted: Vec<Vec<bool>>,
+}
+
+fn judge_fold<B: AutodiffBackend>(
+    material: &Material,
+    int8: Option<&[Vec<f32>]>,
+    contenders: &[Contender],
+    protocol: &Protocol,
+    seed: u64,
+    fold: usize,
+) -> Fold {
+    let examples = &material.examples;
+    let protocol = Protocol { seed, ..protocol.clone() };
+    let folds = examples.folds(seed);
+    let (pictures, training): (Vec<usize>, Vec<usize>) = (0..examples.len()).partition(|&i| folds[i] == fold);
+    let features = |i: usize, quantised: bool| match int8 {
+        Some(int8) if quantised => int8[i].as_slice(),
+        _ => examples.views[i][0].as_slice(),
+    };
+    let mut layers: BTreeMap<(usize, usize), Layer> = BTreeMap::new();
+    let breeds = contenders
+        .iter()
+        .map(|contender| {
+            let Range { start, end } = contender.range;
+            let layer =
+                layers.entry((start, end)).or_insert_with(|| examples.fit_breed::<B>(&training, start..end, &protocol).0);
+            let pets = pictures.iter().filter(|&&i| examples.is_pet(i));
+            pets.map(|&i| best_five(&layer.logits(&features(i, contender.int8)[start..end]))).collect()
+        })
+        .collect();
+
+    let mut inner_scores = Vec::new();
+    for held in (0..FOLDS).filter(|&f| f != fold) {
+        let inner: Vec<usize> = training.iter().copied().filter(|&i| folds[i] != held).collect();
+        let gate = examples.fit_gate::<B>(&inner, &protocol).0;
+        let pets = training.iter().filter(|&&i| folds[i] == held && examples.is_pet(i));
+        inner_scores.extend(pets.map(|&i| gate.logits(features(i, false))[0]));
+    }
+    let threshold = calibrate::threshold_reached_by(&inner_scores, calibrate::ACCEPT_TARGET);
+    let gate = examples.fit_gate::<B>(&training, &protocol).0;
+    let arithmetic = if int8.is_some() { vec![false, true] } else { vec![false] };
+    let accepted = arithmetic
+        .into_iter()
+        .map(|quantised| pictures.iter().map(|&i| gate.logits(features(i, quantised))[0] >= threshold).collect())
+        .collect();
+    Fold { pictures, breeds, accepted }
+}
+
+fn best_five(logits: &[f32]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+    order.truncate(5);
+    debug_assert_eq!(order[0], argmax(logits));
+    order
+}
+
+fn merge(folds: &[Fold], material: &Material, contenders: &[Contender]) -> Predictions {
+    let mut merged = Predictions {
+        breeds: vec![vec![vec![]; material.examples.classes.len()]; contenders.len()],
+        accepted: vec![vec![false; material.examples.len()]; folds[0].accepted.len()],
+    };
+    for fold in folds {
+        for (all, part) in merged.accepted.iter_mut().zip(&fold.accepted) {
+            fold.pictures.iter().zip(part).for_each(|(&i, &a)| all[i] = a);
+        }
+        let pets: Vec<usize> = fold.pictures.iter().copied().filter(|&i| material.examples.is_pet(i)).collect();
+        for (all, part) in merged.breeds.iter_mut().zip(&fold.breeds) {
+            pets.iter().zip(part).for_each(|(&i, best)| all[i].clone_from(best));
+        }
+    }
+    merged
+}
+
+fn accuracy(network: &'static str, contender: usize, predictions: &[Predictions], material: &Material) -> Accuracy {
+    let classes = &material.examples.classes;
+    let share = |seed: &Predictions, depth: usize| {
+        let right = seed.breeds[contender].iter().zip(classes).filter(|(best, c)| best.iter().take(depth).any(|b| b == *c));
+        right.count() as f64 / classes.len() as f64
+    };
+    let by_class = |seed: &Predictions| {
+        let mut right = vec![0.0; material.examples.class_count];
+        let mut all = right.clone();
+        for (best, &class) in seed.breeds[contender].iter().zip(classes) {
+            all[class] += 1.0;
+            right[class] += f64::from(u8::from(best[0] == class));
+        }
+        right.iter().zip(&all).map(|(r, a)| r / a).sum::<f64>() / all.len() as f64
+    };
+    Accuracy {
+        network,
+        top1_micro: Spread::of(predictions.iter().map(|p| share(p, 1))),
+        top1_macro: Spread::of(predictions.iter().map(by_class)),
+        top5: Spread::of(predictions.iter().map(|p| share(p, 5))),
+    }
+}
+
+fn agreement(contenders: &[Contender], predictions: &[Predictions]) -> Option<Spread> {
+    let position = |name| contenders.iter().position(|c| c.name == name);
+    let (fp32, int8) = (position(FUSED)?, position(FUSED_INT8)?);
+    let share = |p: &Predictions| {
+        let pairs = p.breeds[fp32].iter().zip(&p.breeds[int8]);
+        pairs.filter(|(a, b)| a[0] == b[0]).count() as f64 / p.breeds[fp32].len() as f64
+    };
+    Some(Spread::of(predictions.iter().map(share)))
+}
+
+fn gate_rates(predictions: &[Predictions], material: &Material) -> Vec<GateRates> {
+    let pets = material.examples.classes.len();
+    let share = |accepted: &[bool]| accepted.iter().filter(|a| **a).count() as f64 / accepted.len() as f64;
+    let rates = |(index, network): (usize, &'static str)| {
+        let of_category = |category: usize| {
+            let chosen = |p: &Predictions| {
+                let negatives = p.accepted[index][pets..].iter().zip(&material.negative_categories);
+                share(&negatives.filter(|(_, c)| **c == category).map(|(a, _)| *a).collect::<Vec<_>>())
+            };
+            Spread::of(predictions.iter().map(chosen))
+        };
+        GateRates {
+            network,
+            pets_accepted: Spread::of(predictions.iter().map(|p| share(&p.accepted[index][..pets]))),
+            negatives_accepted: Spread::of(predictions.iter().map(|p| share(&p.accepted[index][pets..]))),
+            by_category: material.categories.iter().enumerate().map(|(c, name)| (name.clone(), of_category(c))).collect(),
+        }
+    };
+    [FUSED, FUSED_INT8].into_iter().enumerate().take(predictions[0].accepted.len()).map(rates).collect()
+}
+
+fn confusions(contenders: &[Contender], predictions: &[Predictions], material: &Material) -> Vec<Confusion> {
+    let fused = contenders.iter().position(|c| c.name == FUSED).expect("always evaluated");
+    let mut counts = BTreeMap::<(usize, usize), usize>::new();
+    for (best, &class) in predictions.iter().flat_map(|p| p.breeds[fused].iter().zip(&material.examples.classes)) {
+        if best[0] != class {
+            *counts.entry((class, best[0])).or_default() += 1;
+        }
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let name = |class: usize| material.set.labels[class].name.clone();
+    let confusion = |&((truth, predicted), count): &((usize, usize), usize)| Confusion {
+        truth: name(truth),
+        predicted: name(predicted),
+        pictures: count as f64 / SEEDS.len() as f64,
+    };
+    counts.iter().take(10).map(confusion).collect()
+}
+
+fn official_test(args: &Args, material: &Material) -> anyhow::Result<OfficialTest> {
+    let test = &material.set.test;
+    let mut result = OfficialTest { listed: test.listed, used: 0, top1_micro: None };
+    let (Some(model), false) = (&args.model, test.pictures.is_empty()) else { return Ok(result) };
+    let classifier = Classifier::from_bytes(&std::fs::read(model)?)?;
+    let bar = progress::bar("official test pictures", test.pictures.len());
+    let judged = test.pictures.par_iter().filter_map(|picture| {
+        bar.inc(1);
+        let decoded = pawgate::vision::decode(&std::fs::read(&picture.path).ok()?).ok()?;
+        Some(classifier.infer(&decoded).map(|scores| argmax(&scores.breed) == picture.class))
+    });
+    let right = judged.collect::<Result<Vec<bool>, _>>()?;
+    bar.finish_and_clear();
+    result.used = right.len();
+    if result.used > 0 {
+        result.top1_micro = Some(100.0 * right.iter().filter(|r| **r).count() as f64 / result.used as f64);
+    }
+    Ok(result)
+}
+
+impl Report {
+    /// Writes the JSON form.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, path: &std::path::Path) -> anyhow::Result<()> {
+        write_whole(path, &serde_json::to_vec_pretty(self)?)
+    }
+
+    /// The tables for people.
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "{} pets ({} of the listed pictures are not present), {} negatives, {} broken, {} near duplicates kept together\n\
+             {FOLDS} folds, seeds {:?}, percent, mean ± standard deviation over the seeds\n\n",
+            self.pets, self.pets_missing, self.negatives, self.broken, self.near_duplicates, self.seeds
+        );
+        let rows = self
+            .accuracy
+            .iter()
+            .map(|a| vec![a.network.into(), a.top1_micro.to_string(), a.top1_macro.to_string(), a.top5.to_string()]);
+        text += &table(&["breed of pets", "top-1 micro", "top-1 macro", "top-5"], rows);
+        if let Some(agreement) = self.int8_agreement {
+            text += &format!("int8 and fp32 name the same breed: {agreement}\n\n");
+        }
+        let mut rows: Vec<Vec<String>> = Vec::new();
+        let row = |what: &str, spread: &dyn Fn(&GateRates) -> Spread| {
+            std::iter::once(what.to_owned()).chain(self.gate.iter().map(|g| spread(g).to_string())).collect()
+        };
+        rows.push(row("pets", &|g| g.pets_accepted));
+        rows.push(row("negatives", &|g| g.negatives_accepted));
+        for category in self.gate[0].by_category.keys() {
+            rows.push(row(&format!("  {category}"), &|g| g.by_category[category]));
+        }
+        let header: Vec<&str> = std::iter::once("accepted by the gate").chain(self.gate.iter().map(|g| g.network)).collect();
+        text += &table(&header, rows.into_iter());
+        let rows = self.confused.iter().map(|c| vec![c.truth.clone(), c.predicted.clone(), format!("{:.1}", c.pictures)]);
+        text += &table(&["most confused: truth", "taken for", "pictures"], rows);
+        text += &match self.official_test {
+            OfficialTest { top1_micro: Some(top1), used, listed } => {
+                format!("official test pictures: {used} of {listed} present, shipped model top-1 {top1:.2}\n")
+            }
+            OfficialTest { listed, .. } => format!("official test pictures: none of {listed} evaluated\n"),
+        };
+        text
+    }
+}
+
+fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header.to_vec());
+    rows.for_each(|row| {
+        table.add_row(row);
+    });
+    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    format!("{}\n\n", table.trim_fmt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spread_is_mean_and_sample_deviation() {
+        let spread = Spread::of([0.90, 0.92]);
+        assert!((spread.mean - 91.0).abs() < 1e-9 && (spread.sd - 2f64.sqrt()).abs() < 1e-9, "{spread:?}");
+        assert_eq!(Spread::of([0.5]).sd, 0.0);
+    }
+
+    #[test]
+    fn the_best_five_are_sorted() {
+        assert_eq!(best_five(&[0.0, 5.0, 1.0, 4.0, 2.0, 3.0]), [1, 3, 5, 4, 2]);
+        assert_eq!(best_five(&[1.0, 1.0]), [0, 1]);
+    }
+}

@@ -1,0 +1,39 @@
+//! `pawgate-tools`: builds, trains, quantises and measures the model that `pawgate` runs.
+//!
+//! | command | reads | writes |
+//! |---|---|---|
+//! | `build` | two backbone checkpoints | the fused fp32 network |
+//! | `train` | the network, labelled pictures, negatives | the head |
+//! | `quantize` | the network, the head, pictures | the int8 model |
+//! | `evaluate` | the network, the model, pictures | tables and JSON |
+//! | `recipe` | checkpoints and pictures | all of it, in this order |
+#![deny(unsafe_code)]
+
+mod commands;
+mod data;
+mod evaluate;
+mod features;
+mod files;
+mod folds;
+mod graph;
+mod material;
+mod progress;
+mod quantize;
+mod train;
+mod weights;
+
+use clap::Parser;
+
+fn main() -> std::process::ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info,tract=error"))
+        .format_timestamp(None)
+        .format_target(false)
+        .init();
+    match commands::Cli::parse().run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pawgate-tools: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

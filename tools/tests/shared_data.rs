@@ -1,0 +1,182 @@
+//! The tools on real weights and real pictures, where `../shared/data` lies beside the checkout; skipped, and said so, where
+//! it does not.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use pawgate::model::{Classifier, Verdict};
+use pawgate::nn::{self, Network};
+use pawgate::vision::{self, Preprocess, ResizeRule};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// The shared data, or `None` with a note on standard error.
+fn shared(test: &str) -> Option<PathBuf> {
+    let data = root().parent()?.join("shared/data");
+    if data.join("weights").is_dir() {
+        return Some(data);
+    }
+    eprintln!("SKIPPED {test}: there is no {}", data.display());
+    None
+}
+
+fn tools(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pawgate-tools")).args(args).output().expect("the binary starts")
+}
+
+fn succeed(args: &[&str]) -> String {
+    let output = tools(args);
+    let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(output.status.success(), "{args:?}\n{err}");
+    out
+}
+
+fn fail(args: &[&str]) -> String {
+    let output = tools(args);
+    assert!(!output.status.success(), "{args:?} should fail");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn weights(data: &Path) -> [String; 2] {
+    ["resnet50_v1", "mobilenet_v2"].map(|name| data.join(format!("weights/{name}.safetensors")).display().to_string())
+}
+
+#[test]
+fn both_backbones_see_an_imagenet_cat_on_the_sample() {
+    let Some(data) = shared("both_backbones_see_an_imagenet_cat_on_the_sample") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("imagenet.onnx");
+    let [resnet, mobilenet] = weights(&data);
+    succeed(&["build", "--imagenet", "--resnet", &resnet, "--mobilenet", &mobilenet, "--out", out.to_str().unwrap()]);
+    let network = Network::load(&nn::decode(&std::fs::read(&out).unwrap()).unwrap()).unwrap();
+    let cat = vision::decode(&std::fs::read(root().join("samples/cat.jpg")).unwrap()).unwrap();
+    let rule = Preprocess::imagenet(ResizeRule::ShortSideCrop { short_side: 256 });
+    let outputs = network.run(&rule.tensor(&cat).unwrap()).unwrap();
+    // Classes 281…285 of the ImageNet challenge are the domestic cats; 1001-class checkpoints have the background before them.
+    for (name, classes) in [("resnet50/imagenet", 1000), ("mobilenet_v2/imagenet", 1001)] {
+        let at = network.outputs().iter().position(|port| port.name == name).unwrap();
+        let logits = &outputs[at];
+        assert_eq!(logits.len(), classes, "{name}");
+        let best = (0..classes).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
+        assert!((281..=285).contains(&(best - (classes - 1000))), "{name} says class {best}");
+    }
+}
+
+/// A data set of three breeds and two kinds of negatives, small enough to go through the whole recipe.
+fn small_set(data: &Path, folder: &Path) {
+    let pets = folder.join("pets");
+    std::fs::create_dir_all(pets.join("images")).unwrap();
+    std::fs::create_dir_all(pets.join("annotations")).unwrap();
+    let mut list = String::new();
+    for (class, (breed, species)) in [("Sphynx", 1), ("pug", 2), ("samoyed", 2)].into_iter().enumerate() {
+        let mut names: Vec<_> = std::fs::read_dir(data.join("oxford-pets/images"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.rsplit_once('_').unwrap().0 == breed)
+            .collect();
+        names.sort();
+        for name in names.iter().take(10) {
+            std::fs::copy(data.join("oxford-pets/images").join(name), pets.join("images").join(name)).unwrap();
+            list += &format!("{} {} {species} 1\n", name.trim_end_matches(".jpg"), class + 1);
+        }
+    }
+    // One picture that is listed and broken, one that is listed and missing.
+    std::fs::write(pets.join("images/pug_9001.jpg"), "no picture").unwrap();
+    std::fs::write(pets.join("annotations/trainval.txt"), list + "pug_9001 2 2 1\npug_9002 2 2 1\n").unwrap();
+    for category in ["raccoon", "house_kitchen"] {
+        let target = folder.join("negatives").join(category);
+        std::fs::create_dir_all(&target).unwrap();
+        let mut files: Vec<_> =
+            std::fs::read_dir(data.join("negatives").join(category)).unwrap().map(|e| e.unwrap().path()).collect();
+        files.sort();
+        for file in files.iter().take(12) {
+            std::fs::copy(file, target.join(file.file_name().unwrap())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_whole_recipe_makes_a_working_model_twice_the_same() {
+    let Some(data) = shared("the_whole_recipe_makes_a_working_model_twice_the_same") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    small_set(&data, folder.path());
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let [resnet, mobilenet] = weights(&data);
+    let recipe = |work: &str, out: &str| {
+        succeed(&[
+            "recipe",
+            "--resnet",
+            &resnet,
+            "--mobilenet",
+            &mobilenet,
+            "--data",
+            &path("pets"),
+            "--negatives",
+            &path("negatives"),
+            "--cache",
+            &path("cache"),
+            "--work",
+            &path(work),
+            "--out",
+            &path(out),
+            "--calibration",
+            "16",
+            "--held-out",
+            "8",
+            "--estimator",
+            "minmax",
+        ])
+    };
+    let text = recipe("first", "first.onnx");
+    for part in ["ResNet50 alone", "fused, int8", "accepted by the gate", "none of 0 evaluated", "1 broken"] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    recipe("second", "second.onnx");
+    let model = std::fs::read(path("first.onnx")).unwrap();
+    assert!(model == std::fs::read(path("second.onnx")).unwrap(), "the same seed gave two models");
+
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(path("first/evaluation.json")).unwrap()).unwrap();
+    assert_eq!((&report["pets"], &report["pets_missing"], &report["broken"]), (&30.into(), &1.into(), &1.into()));
+    let top1 = |row: usize| report["accuracy"][row]["top1_micro"]["mean"].as_f64().unwrap();
+    assert!(top1(2) > 90.0 && top1(3) > 90.0, "three breeds that look nothing like each other: {report}");
+
+    let classifier = Classifier::from_bytes(&model).unwrap();
+    let names: Vec<_> = classifier.metadata().labels.iter().map(|l| l.name.as_str()).collect();
+    assert_eq!(names, ["Sphynx", "pug", "samoyed"]);
+    let judge = |file: PathBuf| {
+        let picture = vision::decode(&std::fs::read(file).unwrap()).unwrap();
+        classifier.read(&classifier.infer(&picture).unwrap(), 1)
+    };
+    let mut right = 0;
+    let pugs = std::fs::read_dir(folder.path().join("pets/images")).unwrap().map(|e| e.unwrap().path());
+    for pug in pugs.filter(|p| p.to_string_lossy().contains("pug_") && !p.ends_with("pug_9001.jpg")) {
+        right += u32::from(judge(pug).best().breed == "pug");
+    }
+    assert!(right >= 9, "{right} of 10 pugs that it was trained on");
+    assert_ne!(judge(root().join("samples/coffee.jpg")).verdict, Verdict::Animal);
+}
+
+#[test]
+fn wrong_input_is_named() {
+    let Some(data) = shared("wrong_input_is_named") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let [resnet, mobilenet] = weights(&data);
+    let error = fail(&["build", "--resnet", &mobilenet, "--mobilenet", &resnet, "--out", &path("x.onnx")]);
+    assert!(error.contains("neither `resnet50_v1`"), "{error}");
+    let error = fail(&["build", "--resnet", &path("missing"), "--mobilenet", &mobilenet, "--out", &path("x.onnx")]);
+    assert!(error.contains("cannot read the weights"), "{error}");
+    assert!(!Path::new(&path("x.onnx")).exists(), "nothing is written after an error");
+
+    let pets = data.join("oxford-pets").display().to_string();
+    std::fs::create_dir(path("empty")).unwrap();
+    std::fs::write(path("junk.onnx"), "junk").unwrap();
+    let train = |data: &str, negatives: &str| {
+        fail(&["train", "--network", &path("junk.onnx"), "--data", data, "--negatives", negatives, "--out", &path("head")])
+    };
+    assert!(train(&path("empty"), &path("empty")).contains("trainval.txt"));
+    assert!(train(&pets, &path("empty")).contains("no pictures below"));
+    assert!(train(&pets, &data.join("negatives").display().to_string()).contains("junk.onnx"));
+}
