@@ -1,0 +1,34 @@
+//! The shipped model's outputs on the sample pictures, against the file that was written when the model was made.
+//!
+//! Write it anew (only with a new model): `cargo run --release -- classify --json --logits tests/golden/samples.safetensors
+//! samples/cat.jpg samples/raccoon.jpg samples/coffee.jpg samples/person.jpg`
+#![cfg(feature = "embedded-model")]
+
+use pawgate::model::Classifier;
+use pawgate::samples::SAMPLES;
+use pawgate::vision;
+
+/// tract computes the QDQ graph in floats, and two orders of summation put a value in the middle between two steps on either
+/// side; from there on the difference spreads. ONNX Runtime's integer path differs by up to 0.24 on these pictures.
+const TOLERANCE: f32 = 0.5;
+
+#[test]
+fn logits_are_those_of_the_day_the_model_was_made() {
+    let golden = include_bytes!("golden/samples.safetensors");
+    let golden = safetensors::SafeTensors::deserialize(golden).unwrap();
+    let rows = |name: &str| -> Vec<f32> {
+        golden.tensor(name).unwrap().data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    };
+    let (breed, pet) = (rows("breed"), rows("pet"));
+    let classifier = Classifier::embedded().unwrap();
+    let classes = classifier.metadata().labels.len();
+    for (i, sample) in SAMPLES.iter().enumerate() {
+        let scores = classifier.infer(&vision::decode(sample.jpeg).unwrap()).unwrap();
+        let difference = |found: &[f32], expected: &[f32]| {
+            assert_eq!(found.len(), expected.len());
+            found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+        };
+        let worst = difference(&scores.breed, &breed[i * classes..][..classes]).max(difference(&[scores.pet], &pet[i..=i]));
+        assert!(worst < TOLERANCE, "{}: differs by {worst}", sample.name);
+    }
+}
