@@ -1,0 +1,70 @@
+"""The shipped model through pawgate and through ONNX Runtime, on the very same input tensors.
+
+Pictures are scaled to 224x224 here and handed to `pawgate classify --resize plain` as PNG, which leaves them as they are; so
+the two only differ in how they compute the graph. The verdicts are compared, and the features counted in quantisation steps.
+
+usage: onnxruntime_check.py PAWGATE [PICTURE...]      (the sample pictures by default)
+"""
+import collections
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+from safetensors.numpy import load_file
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MODEL = ROOT / "models/pawgate-pets37-int8.onnx"
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+def main():
+    pawgate = sys.argv[1]
+    pictures = sys.argv[2:] or sorted(str(p) for p in (ROOT / "samples").glob("*.jpg"))
+    session = onnxruntime.InferenceSession(MODEL)
+    with tempfile.TemporaryDirectory() as folder:
+        squares, tensors = [], []
+        for index, picture in enumerate(pictures):
+            square = Image.open(picture).convert("RGB").resize((224, 224), Image.BILINEAR)
+            path = pathlib.Path(folder, f"{index:06}.png")
+            square.save(path, compress_level=1)
+            squares.append(str(path))
+            pixels = np.asarray(square, np.float32) / 255
+            tensors.append(((pixels - MEAN) / STD).transpose(2, 0, 1)[None])
+        logits = pathlib.Path(folder, "logits.safetensors")
+        command = [pawgate, "classify", "--model", MODEL, "--json", "--resize", "plain", "--logits", logits, *squares]
+        lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+        assert len(lines) == len(pictures) and all("error" not in json.loads(line) for line in lines)
+        ours = load_file(logits)
+    theirs = [session.run(["breed", "pet", "embedding"], {"image": tensor}) for tensor in tensors]
+    breed, pet, embedding = (np.concatenate(outputs) for outputs in zip(*theirs))
+
+    same = (breed.argmax(1) == ours["breed"].argmax(1)).mean()
+    # The pooled features of each backbone are multiples of its scale: the smallest gap between different values.
+    steps = collections.Counter()
+    for part in (slice(0, 2048), slice(2048, None)):
+        values = np.unique(embedding[:, part])
+        scale = values[values > 0].min()
+        steps.update(np.abs(np.rint((embedding[:, part] - ours["embedding"][:, part]) / scale)).astype(int).ravel().tolist())
+    total = sum(steps.values())
+    within = (steps[0] + steps[1]) / total
+    print(f"{len(pictures)} pictures: same breed first {same:.2%}; features within one step {within:.3%}")
+    print("features by difference in steps:", {k: f"{v / total:.3%}" for k, v in sorted(steps.items())[:6]})
+    print(f"largest difference: breed {np.abs(breed - ours['breed']).max():.3f}, pet {np.abs(pet - ours['pet']).max():.3f}")
+    # Breeds of a picture without a pet mean nothing; only what the gate lets through is compared.
+    shown = np.array([json.loads(line)["verdict"] == "animal" for line in lines])
+    agree = (breed.argmax(1) == ours["breed"].argmax(1))[shown]
+    # As long as pawgate computes the graph in floats, values in the middle between two steps fall to either side and the
+    # difference spreads (ONNX Runtime with and without its integer path differs as much): directions are compared, not steps.
+    cosine = (embedding * ours["embedding"]).sum(1) / np.linalg.norm(embedding, axis=1) / np.linalg.norm(ours["embedding"], axis=1)
+    print(f"cosine of the features: at least {cosine.min():.4f}")
+    if cosine.min() < 0.99 or (shown.any() and agree.mean() < 0.98):
+        sys.exit("pawgate and ONNX Runtime disagree on the same file and input")
+
+
+main()
