@@ -250,13 +250,10 @@ impl<'a> Logits<'a> {
     fn push(&mut self, scores: Option<&Scores>) {
         self.rows += 1;
         let [breed, pet, embedding] = &mut self.columns;
-        match scores {
-            Some(scores) => {
-                breed.extend(&scores.breed);
-                pet.push(scores.pet);
-                embedding.extend(&scores.embedding);
-            }
-            None => {}
+        if let Some(scores) = scores {
+            breed.extend(&scores.breed);
+            pet.push(scores.pet);
+            embedding.extend(&scores.embedding);
         }
         for (column, width) in self.columns.iter_mut().zip(self.widths) {
             column.resize(self.rows * width, f32::NAN);

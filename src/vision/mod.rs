@@ -1,6 +1,6 @@
 //! From the bytes of a picture to the tensor the network takes.
 //!
-//! [`decode`] turns a file into upright 8-bit RGB and refuses what is not a whole picture; [`preprocess`] cuts and scales it
+//! [`decode()`] turns a file into upright 8-bit RGB and refuses what is not a whole picture; [`preprocess`] cuts and scales it
 //! to the square the network looks at and normalises it. Both are pure. Motion, region of interest and frame quality will
 //! stand beside them; what a picture *means* does not belong here.
 

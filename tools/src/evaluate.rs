@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use burn::tensor::backend::AutodiffBackend;
@@ -219,7 +219,7 @@ pub fn evaluate<B: AutodiffBackend>(args: &Args, protocol: &Protocol) -> anyhow:
     })
 }
 
-fn int8_features(model: &PathBuf, data: &DataArgs, material: &Material) -> anyhow::Result<Vec<Vec<f32>>> {
+fn int8_features(model: &Path, data: &DataArgs, material: &Material) -> anyhow::Result<Vec<Vec<f32>>> {
     let extractor = Extractor::open(model, &data.preprocess(), &data.cache)?;
     anyhow::ensure!(extractor.len() == FEATURES, "{} gives {} features, not {FEATURES}", model.display(), extractor.len());
     let paths: Vec<_> = material.paths.iter().map(PathBuf::as_path).collect();
@@ -403,7 +403,7 @@ impl Report {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn save(&self, path: &std::path::Path) -> anyhow::Result<()> {
+    pub fn save(&self, path: &Path) -> anyhow::Result<()> {
         write_whole(path, &serde_json::to_vec_pretty(self)?)
     }
 
