@@ -64,19 +64,22 @@ fn a_bad_file_is_an_error_and_the_others_are_still_classified() {
     std::fs::write(folder.path().join("c.webp"), "hello").unwrap();
     std::fs::write(folder.path().join("notes.txt"), "not looked at").unwrap();
     let missing = folder.path().join("missing.jpg");
+    let endless = Path::new("/dev/zero");
     let logits = folder.path().join("logits.safetensors");
-    let output = pawgate(&[&"classify", &"--json", &"--logits", &logits, &folder.path(), &missing]);
+    let output = pawgate(&[&"classify", &"--json", &"--logits", &logits, &folder.path(), &missing, &endless]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     let lines = json_lines(&output);
     let verdicts: Vec<_> = lines.iter().map(|l| l["verdict"].as_str().unwrap()).collect();
-    assert_eq!(verdicts, ["animal", "error", "error", "error"]);
+    assert_eq!(verdicts, ["animal", "error", "error", "error", "error"]);
     assert!(lines[1]["error"].as_str().unwrap().contains("cut off"), "{}", lines[1]);
     assert!(lines[2]["error"].as_str().unwrap().contains("not a JPEG"), "{}", lines[2]);
     assert!(lines[2]["breed"].is_null() && lines[2]["pet"].is_null() && lines[2]["top"] == serde_json::json!([]));
 
+    assert!(lines[4]["error"].as_str().unwrap().contains("not a regular file"), "{}", lines[4]);
+
     let file = std::fs::read(&logits).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
-    for (name, shape) in [("breed", [4, 37]), ("pet", [4, 1]), ("embedding", [4, 3328])] {
+    for (name, shape) in [("breed", [5, 37]), ("pet", [5, 1]), ("embedding", [5, 3328])] {
         let tensor = tensors.tensor(name).unwrap();
         assert_eq!((tensor.dtype(), tensor.shape()), (safetensors::Dtype::F32, &shape[..]), "{name}");
         let values: Vec<f32> = tensor.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();

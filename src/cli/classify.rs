@@ -133,8 +133,7 @@ impl Input {
         if let Some(problem) = &self.problem {
             return Err(problem.clone());
         }
-        let bytes = std::fs::read(&self.path).map_err(|e| e.to_string())?;
-        let picture = vision::decode(&bytes).map_err(|e| e.to_string())?;
+        let picture = vision::decode::read(&self.path).map_err(|e| e.to_string())?;
         classifier.infer_with(preprocess, &picture).map_err(|e| e.to_string())
     }
 }

@@ -1,6 +1,8 @@
 //! Decoding of still pictures: JPEG, PNG, WebP and BMP, told by their content and never by their name.
 
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{Cursor, Read};
+use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 use thiserror::Error;
@@ -9,12 +11,24 @@ use thiserror::Error;
 /// asking for gigabytes on a board that has one.
 pub const MAX_PIXELS: u64 = 100_000_000;
 
+/// The most bytes a picture file may have: more than any camera's JPEG, and than 100 megapixels of most other pictures need.
+pub const MAX_BYTES: u64 = 256 << 20;
+
 /// Transparent parts are laid over this grey value: mid-grey adds the least contrast that is not in the picture.
 const BACKDROP: u16 = 128;
 
 /// Why a file is not a picture that can be classified.
 #[derive(Debug, Error)]
 pub enum DecodeError {
+    /// The file cannot be opened or read.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// A device, a pipe or a folder.
+    #[error("not a regular file")]
+    NotAFile,
+    /// More than [`MAX_BYTES`].
+    #[error("the file is larger than the limit of {} MiB", MAX_BYTES >> 20)]
+    TooManyBytes,
     /// The file has no bytes.
     #[error("the file is empty")]
     Empty,
@@ -38,6 +52,32 @@ pub enum DecodeError {
     /// Anything else that the decoder reports.
     #[error("damaged picture: {0}")]
     Damaged(String),
+}
+
+/// Reads a picture file: [`read_bytes`], then [`decode`].
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn read(path: &Path) -> Result<RgbImage, DecodeError> {
+    decode(&read_bytes(path)?)
+}
+
+/// Reads a regular file of at most [`MAX_BYTES`]; never waits for a pipe and never reads a device without end.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>, DecodeError> {
+    // Asked before opening: opening a pipe would wait for its writer.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(DecodeError::NotAFile);
+    }
+    let mut bytes = Vec::new();
+    // One byte more than allowed tells a file that grew or lies about its length.
+    File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(DecodeError::TooManyBytes);
+    }
+    Ok(bytes)
 }
 
 /// Decodes `bytes` to upright RGB, 8 bits a channel, row-major.

@@ -222,12 +222,10 @@ fn train(network: &Path, data: &DataArgs, protocol: &Protocol, out: &Path) -> an
     let gate = calibrate::choose_gate(&probabilities[..pets], &probabilities[pets..]);
     let right = breed_logits.iter().zip(&examples.classes).filter(|(row, class)| argmax(row) == **class).count();
 
-    let everything: Vec<usize> = (0..examples.len()).collect();
-    let (breed, breed_epochs) = examples.fit_breed::<Backend>(&everything, 0..fused::FEATURES, protocol);
+    let [(breed, breed_epochs), (pet, gate_epochs)] = train::fit_all::<Backend>(examples, protocol);
     for (epoch, figures) in (1..).zip(&breed_epochs) {
         log::info!("epoch {epoch}: loss {:.3}, accuracy {:.1} %", figures.loss, figures.accuracy * 100.0);
     }
-    let (pet, gate_epochs) = examples.fit_gate::<Backend>(&everything, protocol);
     let training = TrainingRecord {
         pets,
         pets_missing: material.set.trainval.missing(),

@@ -386,7 +386,8 @@ fn official_test(args: &Args, material: &Material) -> anyhow::Result<OfficialTes
     let bar = progress::bar("official test pictures", test.pictures.len());
     let judged = test.pictures.par_iter().filter_map(|picture| {
         bar.inc(1);
-        let decoded = pawgate::vision::decode(&std::fs::read(&picture.path).ok()?).ok()?;
+        let broken = |e| log::warn!("{}: {e}", picture.path.display());
+        let decoded = pawgate::vision::decode::read(&picture.path).map_err(broken).ok()?;
         Some(classifier.infer(&decoded).map(|scores| argmax(&scores.breed) == picture.class))
     });
     let right = judged.collect::<Result<Vec<bool>, _>>()?;

@@ -100,7 +100,7 @@ impl Extractor {
     }
 
     fn picture(&self, path: &Path, views: &[View]) -> anyhow::Result<Option<Views>> {
-        let bytes = match std::fs::read(path) {
+        let bytes = match vision::decode::read_bytes(path) {
             Ok(bytes) => bytes,
             Err(error) => {
                 log::warn!("{}: {error}", path.display());

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use pawgate::vision::{Preprocess, ResizeRule};
 
 use crate::data::{Negative, PetSet, load_negatives};
 use crate::features::{Extractor, View};
 use crate::folds;
-use crate::train::Examples;
+use crate::train::{Examples, FOLDS};
 
 /// Where the pictures are and how they are looked at.
 #[derive(Debug, Clone, clap::Args)]
@@ -131,6 +131,13 @@ impl Material {
             let readable = examples.classes.contains(&class);
             readable.then_some(()).with_context(|| format!("not one picture of {} can be read", label.name))?;
         }
+        let (pets, others) = (examples.classes.len(), material.negative_categories.len());
+        ensure!(class_count >= 2, "there is one class only; a breed needs another to be told from");
+        ensure!(
+            pets >= 2 * FOLDS && others >= FOLDS,
+            "{pets} readable pets and {others} negatives are too few for {FOLDS} folds: at least {} and {FOLDS} are needed",
+            2 * FOLDS
+        );
         let views: Vec<&[Vec<f32>]> = examples.views.iter().map(Vec::as_slice).collect();
         examples.groups = folds::duplicate_groups(&views);
         Ok(material)

@@ -180,3 +180,41 @@ fn wrong_input_is_named() {
     assert!(train(&pets, &path("empty")).contains("no pictures below"));
     assert!(train(&pets, &data.join("negatives").display().to_string()).contains("junk.onnx"));
 }
+
+#[test]
+fn too_little_data_is_refused_before_anything_is_trained() {
+    let Some(data) = shared("too_little_data_is_refused_before_anything_is_trained") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    small_set(&data, folder.path());
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let [resnet, mobilenet] = weights(&data);
+    succeed(&["build", "--resnet", &resnet, "--mobilenet", &mobilenet, "--out", &path("fused.onnx")]);
+    let train = |list: &str| {
+        std::fs::write(path("pets/annotations/trainval.txt"), list).unwrap();
+        let (pets, negatives) = (path("pets"), path("negatives"));
+        let head = path("head");
+        let cache = path("cache");
+        fail(&[
+            "train",
+            "--network",
+            &path("fused.onnx"),
+            "--data",
+            &pets,
+            "--negatives",
+            &negatives,
+            "--cache",
+            &cache,
+            "--out",
+            &head,
+        ])
+    };
+    let text = std::fs::read_to_string(path("pets/annotations/trainval.txt")).unwrap();
+    let lines = |class: &str, count: usize| -> String {
+        let chosen = text.lines().filter(|l| l.starts_with(class) && !l.contains("_900")).take(count);
+        chosen.flat_map(|l| [l, "\n"]).collect()
+    };
+    assert!(train(&lines("Sphynx", 10)).contains("one class only"));
+    assert!(train(&(lines("Sphynx", 2) + &lines("pug", 2))).contains("too few for 5 folds"));
+    assert!(train("Sphynx_1 1 1 1\npug_9001 2 2 1\n").contains("no picture in"), "a class whose pictures are missing");
+    assert!(!Path::new(&path("head")).exists());
+}

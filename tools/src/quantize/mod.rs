@@ -45,8 +45,7 @@ impl Pictures {
     /// # Errors
     /// When not one can be read.
     pub fn load(paths: &[PathBuf], preprocess: &Preprocess) -> anyhow::Result<Self> {
-        let read =
-            |path: &PathBuf| -> anyhow::Result<Vec<f32>> { Ok(preprocess.tensor(&vision::decode(&std::fs::read(path)?)?)?) };
+        let read = |path: &PathBuf| -> anyhow::Result<Vec<f32>> { Ok(preprocess.tensor(&vision::decode::read(path)?)?) };
         let tensors: Vec<_> =
             paths.par_iter().filter_map(|path| read(path).map_err(|e| log::warn!("{}: {e:#}", path.display())).ok()).collect();
         ensure!(!tensors.is_empty(), "not one of {} calibration pictures can be read", paths.len());

@@ -149,6 +149,17 @@ pub struct OutOfFold {
     pub pet: Vec<f32>,
 }
 
+/// Trains both layers on everything: the layers that ship.
+pub fn fit_all<B: AutodiffBackend>(examples: &Examples, protocol: &Protocol) -> [(Layer, Vec<Epoch>); 2] {
+    let everything: Vec<usize> = (0..examples.len()).collect();
+    let bar = progress::bar("training the head", 2);
+    let breed = examples.fit_breed::<B>(&everything, 0..examples.views[0][0].len(), protocol);
+    bar.inc(1);
+    let gate = examples.fit_gate::<B>(&everything, protocol);
+    bar.finish_and_clear();
+    [breed, gate]
+}
+
 /// Cross-validates both layers over [`FOLDS`] folds; every picture's logits come from the plain view.
 pub fn cross_validate<B: AutodiffBackend>(examples: &Examples, protocol: &Protocol) -> OutOfFold {
     let folds = examples.folds(protocol.seed);
