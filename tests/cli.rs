@@ -144,3 +144,25 @@ fn a_closed_pipe_is_no_panic() {
     let output = Command::new("sh").arg("-c").arg(script).output().unwrap();
     assert_eq!(text(&output.stderr), "");
 }
+
+#[test]
+fn what_cannot_be_seen_is_unknown() {
+    let folder = tempfile::tempdir().unwrap();
+    let save = |name: &str, picture: image::RgbImage| picture.save(folder.path().join(name)).unwrap();
+    for grey in [0, 60, 128, 160, 255] {
+        save(&format!("grey-{grey:03}.png"), image::RgbImage::from_pixel(300, 200, image::Rgb([grey; 3])));
+    }
+    // The cat too: at night it has to wait for light, as everybody else.
+    for (name, part) in [("cat.jpg", 10), ("raccoon.jpg", 10), ("raccoon.jpg", 20)] {
+        let picture = image::open(sample(name)).unwrap().into_rgb8();
+        let dim = image::RgbImage::from_raw(picture.width(), picture.height(), picture.iter().map(|v| v / part).collect());
+        save(&format!("dim-{part}-{name}.png"), dim.unwrap());
+    }
+    let output = pawgate(&[&"classify", &"--json", &folder.path()]);
+    let lines = json_lines(&output);
+    assert_eq!(lines.len(), 8);
+    for line in lines {
+        assert_eq!(line["verdict"], "unknown", "{line}");
+        assert!(["too dark", "no contrast"].contains(&line["reason"].as_str().unwrap()), "{line}");
+    }
+}

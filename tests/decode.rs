@@ -114,7 +114,11 @@ fn cut_pictures_are_refused() {
             let error = decode(&sample.jpeg[..part]).expect_err("half a picture is no picture");
             assert!(matches!(error, DecodeError::Truncated), "{} {part}: {error}", sample.name);
         }
+        let half = &sample.jpeg[..sample.jpeg.len() / 2];
+        let error = decode(&[half, sample.jpeg].concat()).expect_err("half a picture before a whole one");
+        assert!(matches!(error, DecodeError::Truncated), "{}: {error}", sample.name);
         decode(sample.jpeg).unwrap();
+        decode(&[sample.jpeg, b"appended by a camera"].concat()).unwrap();
     }
 }
 

@@ -68,6 +68,11 @@ fn a_newer_or_damaged_description_is_refused() {
             r#"{"accept":0.3,"reject":0.6,"pets_accepted":1,"negatives_accepted":0,"chosen_by":""}"#,
             "reject 0.6",
         ),
+        (
+            "pawgate.gate",
+            r#"{"accept":0.3,"reject":0.1,"pets_accepted":1,"negatives_accepted":0.5,"chosen_by":""}"#,
+            "guards nothing",
+        ),
         ("pawgate.preprocess", "{}", "missing field"),
         ("pawgate.preprocess", r#"{"size":224,"resize":{"rule":"plain"},"mean":[0,0,0],"std":[0,1,1]}"#, "standard deviation"),
     ] {

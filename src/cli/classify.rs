@@ -70,6 +70,9 @@ struct Line {
     pet: Option<f32>,
     top: Vec<Candidate>,
     ms: f64,
+    /// Why the verdict is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -183,6 +186,7 @@ impl Line {
                 pet: Some(reading.pet),
                 top: reading.top.clone(),
                 ms,
+                reason: reading.doubt.map(|doubt| doubt.to_string()),
                 error: None,
             },
             Err(error) => Self {
@@ -194,6 +198,7 @@ impl Line {
                 pet: None,
                 top: vec![],
                 ms,
+                reason: None,
                 error: Some(error.clone()),
             },
         }
@@ -210,7 +215,7 @@ fn write_row(out: &mut dyn Write, width: usize, file: &str, result: &Result<Read
             let best = reading.best();
             (reading.species.to_string(), format!("{} {}", readable(&best.breed), percent(best.p)))
         }
-        Verdict::NoAnimal | Verdict::Unknown => (String::new(), String::new()),
+        Verdict::NoAnimal | Verdict::Unknown => (String::new(), reading.doubt.map(|d| d.to_string()).unwrap_or_default()),
     };
     let pet = percent(reading.pet);
     writeln!(out, "{file:<width$}  {:<9}  {species:<7}  {breed:<34}  {pet:>4}  {ms:>7.1}", reading.verdict)

@@ -46,6 +46,9 @@ fn describe(reading: &Reading) -> String {
             let breed = super::classify::readable(&best.breed);
             format!("{}, {breed} {} (pet {pet})", reading.species, super::classify::percent(best.p))
         }
-        verdict => format!("{verdict} (pet {pet})"),
+        verdict => match reading.doubt {
+            Some(doubt) => format!("{verdict}: {doubt} (pet {pet})"),
+            None => format!("{verdict} (pet {pet})"),
+        },
     }
 }

@@ -39,7 +39,7 @@ pub enum Exit {
     Partly = 1,
     /// The model could not be loaded.
     Model = 3,
-    /// A file could not be read or written.
+    /// The output could not be written.
     Io = 4,
 }
 

@@ -18,6 +18,12 @@ use crate::vision::Preprocess;
 /// Version of this description. A change that an older program would misread raises it.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// The lowest threshold from which a pet may be taken as present. Probabilities are calibrated; a gate that has to go lower to
+/// let its pets pass has not learnt anything.
+pub const MIN_ACCEPT: f32 = 0.1;
+/// The largest share of pictures without a pet that a gate may let pass.
+pub const MAX_NEGATIVES_ACCEPTED: f32 = 0.1;
+
 const VERSION_KEY: &str = "pawgate.format_version";
 const LABELS_KEY: &str = "pawgate.labels";
 const PREPROCESS_KEY: &str = "pawgate.preprocess";
@@ -188,11 +194,17 @@ impl Metadata {
             return invalid(PREPROCESS_KEY, why);
         }
         let Gate { accept, reject, pets_accepted, negatives_accepted, .. } = self.gate;
-        // 0 would accept every picture; NaN fails every comparison and so ends here too.
-        if !(accept > 0.0 && accept <= 1.0 && reject >= 0.0 && reject <= accept) {
+        // A threshold near 0 would accept every picture; NaN fails every comparison and so ends here too.
+        if !(accept >= MIN_ACCEPT && accept <= 1.0 && reject >= 0.0 && reject <= accept) {
             return invalid(
                 GATE_KEY,
-                format!("thresholds accept {accept}, reject {reject} are not 0 ≤ reject ≤ accept, 0 < accept ≤ 1"),
+                format!("thresholds accept {accept}, reject {reject} are not 0 ≤ reject ≤ accept, {MIN_ACCEPT} ≤ accept ≤ 1"),
+            );
+        }
+        if negatives_accepted > MAX_NEGATIVES_ACCEPTED {
+            return invalid(
+                GATE_KEY,
+                format!("a gate that lets {negatives_accepted} of the pictures without a pet pass guards nothing"),
             );
         }
         if ![pets_accepted, negatives_accepted].iter().all(|rate| (0.0..=1.0).contains(rate)) {

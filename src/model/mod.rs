@@ -12,8 +12,9 @@ use thiserror::Error;
 
 use crate::nn::{self, Network, NetworkError, Port};
 use crate::vision::Preprocess;
+use crate::vision::quality::{self, Flaw};
 pub use metadata::{Gate, Label, Metadata, MetadataError, Provenance, Species, WeightsOrigin};
-pub use reading::{Candidate, Reading, Verdict};
+pub use reading::{Candidate, Doubt, Reading, Verdict};
 
 /// Names of the model file's outputs, in the order in which the tools write them.
 pub const OUTPUTS: [&str; 3] = ["breed", "pet", "embedding"];
@@ -49,6 +50,8 @@ pub struct Scores {
     pub pet: f32,
     /// Fused features, for telling individuals apart.
     pub embedding: Vec<f32>,
+    /// What keeps the picture from being judged, whatever the scores.
+    pub flaw: Option<Flaw>,
 }
 
 /// A loaded model. Cheap to clone; clones share the weights and may be used on different threads.
@@ -102,14 +105,15 @@ impl Classifier {
     /// # Errors
     /// As [`Self::infer`].
     pub fn infer_with(&self, preprocess: &Preprocess, picture: &RgbImage) -> Result<Scores, ModelError> {
-        let mut outputs = self.network.run(&preprocess.tensor(picture)?)?;
+        let pixels = preprocess.pixels(picture)?;
+        let mut outputs = self.network.run(&preprocess.normalise(&pixels))?;
         let [breed, pet, embedding] = self.order.map(|index| std::mem::take(&mut outputs[index]));
         for (name, values) in OUTPUTS.into_iter().zip([&breed, &pet, &embedding]) {
             if !values.iter().all(|v| v.is_finite()) {
                 return Err(ModelError::NotFinite(name));
             }
         }
-        Ok(Scores { breed, pet: pet[0], embedding })
+        Ok(Scores { breed, pet: pet[0], embedding, flaw: quality::flaw(&pixels) })
     }
 
     /// What `scores` mean at the model's thresholds, with the `top` most probable labels.

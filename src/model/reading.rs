@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::Scores;
 use super::metadata::{Metadata, Species};
+use crate::vision::quality::Flaw;
 
 /// Probability that the species of the likeliest label must have before it is named. Breeds of one species are often
 /// confused with each other (which a door can live with), cat and dog hardly ever: where they are, the picture is unclear.
@@ -33,6 +34,27 @@ impl std::fmt::Display for Verdict {
     }
 }
 
+/// Why a picture is [`Verdict::Unknown`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// There is too little to see.
+    Flaw(Flaw),
+    /// The gate lies between its thresholds.
+    Gate,
+    /// There is a pet, but cat and dog are both likely.
+    Species,
+}
+
+impl std::fmt::Display for Doubt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Flaw(flaw) => flaw.fmt(f),
+            Self::Gate => f.pad("perhaps a pet"),
+            Self::Species => f.pad("cat or dog"),
+        }
+    }
+}
+
 /// A label with its probability.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Candidate {
@@ -47,6 +69,8 @@ pub struct Candidate {
 pub struct Reading {
     /// What the picture shows.
     pub verdict: Verdict,
+    /// Why the verdict is [`Verdict::Unknown`]; `None` otherwise.
+    pub doubt: Option<Doubt>,
     /// Species of the likeliest label, whatever the verdict.
     pub species: Species,
     /// Probability of that species given a pet: the sum over all its labels, 0…1.
@@ -71,14 +95,18 @@ impl Reading {
         let of_species = metadata.labels.iter().zip(&probabilities).filter(|(label, _)| label.species == species);
         let species_p = of_species.map(|(_, p)| p).sum::<f32>();
         let candidate = |&index: &usize| Candidate { breed: metadata.labels[index].name.clone(), p: probabilities[index] };
-        let verdict = if pet < metadata.gate.reject {
-            Verdict::NoAnimal
-        } else if pet >= metadata.gate.accept && species_p >= MIN_SPECIES_PROBABILITY {
-            Verdict::Animal
+        let (verdict, doubt) = if let Some(flaw) = scores.flaw {
+            (Verdict::Unknown, Some(Doubt::Flaw(flaw)))
+        } else if pet < metadata.gate.reject {
+            (Verdict::NoAnimal, None)
+        } else if pet < metadata.gate.accept {
+            (Verdict::Unknown, Some(Doubt::Gate))
+        } else if species_p < MIN_SPECIES_PROBABILITY {
+            (Verdict::Unknown, Some(Doubt::Species))
         } else {
-            Verdict::Unknown
+            (Verdict::Animal, None)
         };
-        Self { verdict, species, species_p, pet, top: order.iter().take(top.max(1)).map(candidate).collect() }
+        Self { verdict, doubt, species, species_p, pet, top: order.iter().take(top.max(1)).map(candidate).collect() }
     }
 
     /// The likeliest label.
@@ -122,15 +150,24 @@ mod tests {
     }
 
     fn read(breed: [f32; 3], pet: f32) -> Reading {
-        Reading::new(&Scores { breed: breed.to_vec(), pet, embedding: vec![] }, &metadata(), 2)
+        Reading::new(&Scores { breed: breed.to_vec(), pet, embedding: vec![], flaw: None }, &metadata(), 2)
     }
 
     #[test]
     fn the_gate_has_three_answers() {
         let clear_cat = [9.0, 0.0, 1.0];
         assert_eq!(read(clear_cat, 5.0).verdict, Verdict::Animal);
-        assert_eq!(read(clear_cat, 1.0).verdict, Verdict::Unknown, "0.73 lies between reject and accept");
+        assert_eq!(read(clear_cat, 1.0).doubt, Some(Doubt::Gate), "0.73 lies between reject and accept");
         assert_eq!(read(clear_cat, -1.0).verdict, Verdict::NoAnimal);
+    }
+
+    #[test]
+    fn a_flawed_picture_is_unknown_whatever_the_scores() {
+        for pet in [-9.0, 9.0] {
+            let scores = Scores { breed: vec![9.0, 0.0, 1.0], pet, embedding: vec![], flaw: Some(Flaw::TooDark) };
+            let reading = Reading::new(&scores, &metadata(), 1);
+            assert_eq!((reading.verdict, reading.doubt), (Verdict::Unknown, Some(Doubt::Flaw(Flaw::TooDark))));
+        }
     }
 
     #[test]
@@ -143,7 +180,7 @@ mod tests {
 
     #[test]
     fn cat_or_dog_is_unknown() {
-        assert_eq!(read([3.0, 3.0, -9.0], 5.0).verdict, Verdict::Unknown);
+        assert_eq!(read([3.0, 3.0, -9.0], 5.0).doubt, Some(Doubt::Species));
         // The likeliest label is a dog, but the two cats together are as likely.
         let split = read([2.0, 2.5, 2.0], 5.0);
         assert_eq!((split.verdict, split.species, split.best().breed.as_str()), (Verdict::Unknown, Species::Dog, "pug"));

@@ -3,7 +3,7 @@
 //! What stands here answers for one picture, as `pawgate demo` shows it. The vote over frames, the owner's ordered rules and
 //! the door's and feeder's state machines take its place between evidence and pin; one frame alone never moves a real latch.
 
-use crate::model::{Reading, Species, Verdict};
+use crate::model::{Doubt, Reading, Species, Verdict};
 
 /// What one frame says about who stands there.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,8 +26,8 @@ pub enum Evidence {
 /// Why a frame allows no conclusion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
-    /// The picture lies between the gate's thresholds, or between two species.
-    Unclear,
+    /// The picture shows too little, or lies between thresholds.
+    Unclear(Doubt),
     /// The picture could not be read or classified.
     Fault(String),
 }
@@ -40,7 +40,7 @@ impl From<&Reading> for Evidence {
                 Self::Animal { species: reading.species, breed: best.breed.clone(), p: best.p }
             }
             Verdict::NoAnimal => Self::NoAnimal,
-            Verdict::Unknown => Self::Unknown(Reason::Unclear),
+            Verdict::Unknown => Self::Unknown(Reason::Unclear(reading.doubt.unwrap_or(Doubt::Gate))),
         }
     }
 }
@@ -66,7 +66,7 @@ pub fn demo_rule(evidence: &Evidence) -> Decision {
         Evidence::Animal { species: Species::Cat, .. } => Decision::Open { because: "cats may pass".into() },
         Evidence::Animal { species, .. } => Decision::StayShut { because: format!("no rule lets a {species} pass") },
         Evidence::NoAnimal => Decision::StayShut { because: "no pet in the picture".into() },
-        Evidence::Unknown(Reason::Unclear) => Decision::StayShut { because: "not sure what it is".into() },
+        Evidence::Unknown(Reason::Unclear(doubt)) => Decision::StayShut { because: format!("not sure: {doubt}") },
         Evidence::Unknown(Reason::Fault(what)) => Decision::StayShut { because: what.clone() },
     }
 }
@@ -82,7 +82,7 @@ mod tests {
         for evidence in [
             animal(Species::Dog),
             Evidence::NoAnimal,
-            Evidence::Unknown(Reason::Unclear),
+            Evidence::Unknown(Reason::Unclear(Doubt::Species)),
             Evidence::Unknown(Reason::Fault("the camera is gone".into())),
         ] {
             assert!(matches!(demo_rule(&evidence), Decision::StayShut { .. }), "{evidence:?}");

@@ -7,8 +7,8 @@ use std::path::Path;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 use thiserror::Error;
 
-/// The most pixels a picture may have. A camera for a pet door has 2 to 12 million; the limit keeps a crafted header from
-/// asking for gigabytes on a board that has one.
+/// The most pixels a picture may have. A camera for a pet door has 2 to 12 million; the limit bounds what a crafted
+/// header can ask for (16-bit samples with transparency take 8 bytes a pixel while they are decoded).
 pub const MAX_PIXELS: u64 = 100_000_000;
 
 /// The most bytes a picture file may have: more than any camera's JPEG, and than 100 megapixels of most other pictures need.
@@ -87,7 +87,7 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>, DecodeError> {
 ///
 /// # Errors
 /// See [`DecodeError`]. A picture whose data end early is refused even where a decoder would fill the rest with grey: half
-/// a picture is no evidence.
+/// a picture is no evidence. (A JPEG that lost data in its middle and kept its end cannot be told from a whole one.)
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::Empty);
@@ -142,26 +142,32 @@ fn explain(error: ImageError) -> DecodeError {
     }
 }
 
-/// Whether the end-of-image marker follows the first scan of a JPEG.
+/// Whether the end-of-image marker follows the scans of a JPEG.
 ///
-/// The decoder fills missing rows with grey and reports success, so the check is made here. Inside entropy-coded data the
-/// byte 0xFF is always followed by 0x00 or a restart marker (ITU-T T.81, B.1.1.5): 0xFFD9 after the start of scan is the
-/// end. Thumbnails in EXIF blocks lie in segments before the scan and are skipped by length.
+/// The decoder fills missing rows with grey and reports success, so the check is made here, marker by marker (ITU-T T.81,
+/// B.1.1): segments are skipped by their length, so a thumbnail's end inside an EXIF block does not count; inside
+/// entropy-coded data 0xFF is followed by 0x00 or a restart marker. A second start of image before the end is a picture that
+/// was cut and followed by another one. Data that are missing in the middle of a scan cannot be seen from the markers.
 fn jpeg_is_whole(bytes: &[u8]) -> bool {
+    const START_OF_IMAGE: u8 = 0xD8;
+    const END_OF_IMAGE: u8 = 0xD9;
     const START_OF_SCAN: u8 = 0xDA;
     let mut at = 2;
-    while let Some(&[marker, code, high, low]) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
-        if marker != 0xFF {
-            // Stray bytes between segments: let the decoder judge them, from the next marker on.
-            at += 1;
-            continue;
-        }
-        match code {
-            START_OF_SCAN => return bytes[at..].windows(2).any(|pair| pair == [0xFF, 0xD9]),
-            // Fill byte, and markers that carry no segment.
-            0xFF => at += 1,
-            0x01 | 0xD0..=0xD8 => at += 2,
-            _ => at += 2 + usize::from(u16::from_be_bytes([high, low])).max(2),
+    let mut scanned = false;
+    while let Some(&[first, code]) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        match (first, code) {
+            (0xFF, END_OF_IMAGE) => return scanned,
+            (0xFF, START_OF_IMAGE) => return false,
+            // Stuffed zero, restart markers, TEM, fill bytes: no segment follows.
+            (0xFF, 0x00 | 0x01 | 0xD0..=0xD7) => at += 2,
+            (0xFF, 0xFF) => at += 1,
+            (0xFF, _) => {
+                scanned |= code == START_OF_SCAN;
+                let Some(&[high, low]) = bytes.get(at + 2..).and_then(|rest| rest.first_chunk()) else { return false };
+                at += 2 + usize::from(u16::from_be_bytes([high, low])).max(2);
+            }
+            // Entropy-coded data, or stray bytes that the decoder may judge.
+            _ => at += 1,
         }
     }
     false

@@ -1,11 +1,12 @@
 //! From the bytes of a picture to the tensor the network takes.
 //!
 //! [`decode()`] turns a file into upright 8-bit RGB and refuses what is not a whole picture; [`preprocess`] cuts and scales it
-//! to the square the network looks at and normalises it. Both are pure. Motion, region of interest and frame quality will
-//! stand beside them; what a picture *means* does not belong here.
+//! to the square the network looks at and normalises it. [`quality`] says when there is too little to see. All are pure. Motion
+//! and region of interest will stand beside them; what a picture *means* does not belong here.
 
 pub mod decode;
 pub mod preprocess;
+pub mod quality;
 
 pub use decode::{DecodeError, decode};
 pub use preprocess::{Preprocess, ResizeRule};

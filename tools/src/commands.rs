@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use burn::backend::{Autodiff, NdArray};
 use clap::{Parser, Subcommand};
+use pawgate::model::metadata::{MAX_NEGATIVES_ACCEPTED, MIN_ACCEPT};
 use pawgate::model::{Classifier, WeightsOrigin};
 
 use crate::data::{PetSet, load_negatives};
@@ -212,6 +213,8 @@ fn train(network: &Path, data: &DataArgs, protocol: &Protocol, out: &Path) -> an
     let material = Material::load(data, network)?;
     let examples = &material.examples;
     let out_of_fold = train::cross_validate::<Backend>(examples, protocol);
+    let finite = out_of_fold.pet.iter().chain(out_of_fold.breed.iter().flatten()).all(|logit| logit.is_finite());
+    ensure!(finite, "training diverged (a logit is not finite): lower --learning-rate");
     let pets = examples.classes.len();
     let is_pet: Vec<bool> = (0..examples.len()).map(|i| examples.is_pet(i)).collect();
     let breed_logits: Vec<&[f32]> = out_of_fold.breed[..pets].iter().map(Vec::as_slice).collect();
@@ -220,12 +223,23 @@ fn train(network: &Path, data: &DataArgs, protocol: &Protocol, out: &Path) -> an
     let probability = |logit: &f32| 1.0 / (1.0 + (-logit / pet_temperature).exp());
     let probabilities: Vec<f32> = out_of_fold.pet.iter().map(probability).collect();
     let gate = calibrate::choose_gate(&probabilities[..pets], &probabilities[pets..]);
+    ensure!(
+        gate.negatives_accepted <= MAX_NEGATIVES_ACCEPTED && gate.accept >= MIN_ACCEPT,
+        "the gate is no use: to let {:.1} % of the pets pass it also lets {:.1} % of the negatives pass (threshold {:.3}); \
+         train longer or on more pictures",
+        gate.pets_accepted * 100.0,
+        gate.negatives_accepted * 100.0,
+        gate.accept
+    );
     let right = breed_logits.iter().zip(&examples.classes).filter(|(row, class)| argmax(row) == **class).count();
 
     let [(breed, breed_epochs), (pet, gate_epochs)] = train::fit_all::<Backend>(examples, protocol);
     for (epoch, figures) in (1..).zip(&breed_epochs) {
         log::info!("epoch {epoch}: loss {:.3}, accuracy {:.1} %", figures.loss, figures.accuracy * 100.0);
     }
+    let layers = [&breed, &pet];
+    let finite = layers.iter().all(|layer| layer.weight.iter().chain(&layer.bias).all(|w| w.is_finite()));
+    ensure!(finite, "training diverged (a weight is not finite): lower --learning-rate");
     let training = TrainingRecord {
         pets,
         pets_missing: material.set.trainval.missing(),
@@ -259,6 +273,7 @@ fn train(network: &Path, data: &DataArgs, protocol: &Protocol, out: &Path) -> an
 }
 
 fn quantize(network: &Path, head: &Path, data: &DataArgs, args: &CalibrationArgs, out: &Path) -> anyhow::Result<()> {
+    ensure!(args.calibration >= 8 && args.held_out >= 8, "--calibration and --held-out need at least 8 pictures each");
     let (model, bytes) = quantize::read_network(network)?;
     let head = TrainedHead::load(head)?;
     ensure!(

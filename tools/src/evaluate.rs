@@ -85,11 +85,15 @@ pub struct Accuracy {
 pub struct GateRates {
     /// Which network.
     pub network: &'static str,
-    /// Share of the pets.
+    /// Share of the pets at or above the accept threshold.
     pub pets_accepted: Spread,
-    /// Share of the negatives.
+    /// Share of the negatives at or above the accept threshold.
     pub negatives_accepted: Spread,
-    /// Share of each category of negatives.
+    /// Share of the pets below the reject threshold.
+    pub pets_rejected: Spread,
+    /// Share of the negatives below the reject threshold.
+    pub negatives_rejected: Spread,
+    /// Share accepted of each category of negatives.
     pub by_category: BTreeMap<String, Spread>,
 }
 
@@ -111,6 +115,8 @@ pub struct OfficialTest {
     pub listed: usize,
     /// Present and readable.
     pub used: usize,
+    /// Present, but not to be decoded; named in the log.
+    pub broken: usize,
     /// Top-1 in percent; `None` when no picture is present.
     pub top1_micro: Option<f64>,
 }
@@ -160,13 +166,18 @@ const FUSED_INT8: &str = "fused, int8";
 
 fn contenders(int8: bool) -> Vec<Contender> {
     let contender = |name, range, int8| Contender { name, range, int8 };
+    let (first, second) = (0..RESNET_FEATURES, RESNET_FEATURES..FEATURES);
     let mut all = vec![
-        contender(RESNET, 0..RESNET_FEATURES, false),
-        contender(MOBILENET, RESNET_FEATURES..FEATURES, false),
+        contender(RESNET, first.clone(), false),
+        contender(MOBILENET, second.clone(), false),
         contender(FUSED, 0..FEATURES, false),
     ];
     if int8 {
-        all.push(contender(FUSED_INT8, 0..FEATURES, true));
+        all.extend([
+            contender("ResNet50 alone, int8", first, true),
+            contender("MobileNetV2 alone, int8", second, true),
+            contender(FUSED_INT8, 0..FEATURES, true),
+        ]);
     }
     all
 }
@@ -175,8 +186,16 @@ fn contenders(int8: bool) -> Vec<Contender> {
 struct Predictions {
     /// For each contender and pet: breeds by falling logit, the first five.
     breeds: Vec<Vec<Vec<usize>>>,
-    /// For fp32 and (where present) int8: whether each picture passed the gate.
-    accepted: Vec<Vec<bool>>,
+    /// For fp32 and (where present) int8: what the gate said of each picture.
+    gate: Vec<Vec<Answer>>,
+}
+
+/// What the gate says: at or above the accept threshold, below the reject threshold, or between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Accepted,
+    Rejected,
+    Unknown,
 }
 
 /// Cross-validates and measures.
@@ -185,6 +204,7 @@ struct Predictions {
 /// What loading data, networks or features reports.
 pub fn evaluate<B: AutodiffBackend>(args: &Args, protocol: &Protocol) -> anyhow::Result<Report> {
     let material = Material::load(&args.data, &args.network)?;
+    let classifier = args.model.as_deref().map(|model| load_matching(model, &args.data, &material)).transpose()?;
     let int8 = match &args.model {
         Some(model) => Some(int8_features(model, &args.data, &material)?),
         None => None,
@@ -215,8 +235,18 @@ pub fn evaluate<B: AutodiffBackend>(args: &Args, protocol: &Protocol) -> anyhow:
         int8_agreement: agreement(&contenders, &predictions),
         gate: gate_rates(&predictions, &material),
         confused: confusions(&contenders, &predictions, &material),
-        official_test: official_test(args, &material)?,
+        official_test: official_test(classifier.as_ref(), &material)?,
     })
+}
+
+/// Loads the model and makes sure that it speaks of the same classes and looks at pictures the same way.
+fn load_matching(model: &Path, data: &DataArgs, material: &Material) -> anyhow::Result<Classifier> {
+    let bytes = std::fs::read(model).with_context(|| format!("cannot read the model {}", model.display()))?;
+    let classifier = Classifier::from_bytes(&bytes).with_context(|| format!("cannot use {}", model.display()))?;
+    let metadata = classifier.metadata();
+    anyhow::ensure!(metadata.labels == material.set.labels, "{} has other classes than the data set", model.display());
+    anyhow::ensure!(metadata.preprocess == data.preprocess(), "{} was made with another --resize", model.display());
+    Ok(classifier)
 }
 
 fn int8_features(model: &Path, data: &DataArgs, material: &Material) -> anyhow::Result<Vec<Vec<f32>>> {
@@ -232,7 +262,7 @@ struct Fold {
     pictures: Vec<usize>,
     /// For each contender, the layer's best five for each pet in `pictures`.
     breeds: Vec<Vec<Vec<usize>>>,
-    accepted: Vec<Vec<bool>>,
+    gate: Vec<Vec<Answer>>,
 }
 
 fn judge_fold<B: AutodiffBackend>(
@@ -270,14 +300,20 @@ fn judge_fold<B: AutodiffBackend>(
         let pets = training.iter().filter(|&&i| folds[i] == held && examples.is_pet(i));
         inner_scores.extend(pets.map(|&i| gate.logits(features(i, false))[0]));
     }
-    let threshold = calibrate::threshold_reached_by(&inner_scores, calibrate::ACCEPT_TARGET);
+    let accept = calibrate::threshold_reached_by(&inner_scores, calibrate::ACCEPT_TARGET);
+    let reject = calibrate::threshold_reached_by(&inner_scores, calibrate::NOT_REJECTED_TARGET).min(accept);
+    let answer = |logit: f32| match logit {
+        logit if logit >= accept => Answer::Accepted,
+        logit if logit < reject => Answer::Rejected,
+        _ => Answer::Unknown,
+    };
     let gate = examples.fit_gate::<B>(&training, &protocol).0;
     let arithmetic = if int8.is_some() { vec![false, true] } else { vec![false] };
-    let accepted = arithmetic
+    let gate = arithmetic
         .into_iter()
-        .map(|quantised| pictures.iter().map(|&i| gate.logits(features(i, quantised))[0] >= threshold).collect())
+        .map(|quantised| pictures.iter().map(|&i| answer(gate.logits(features(i, quantised))[0])).collect())
         .collect();
-    Fold { pictures, breeds, accepted }
+    Fold { pictures, breeds, gate }
 }
 
 fn best_five(logits: &[f32]) -> Vec<usize> {
@@ -291,10 +327,10 @@ fn best_five(logits: &[f32]) -> Vec<usize> {
 fn merge(folds: &[Fold], material: &Material, contenders: &[Contender]) -> Predictions {
     let mut merged = Predictions {
         breeds: vec![vec![vec![]; material.examples.classes.len()]; contenders.len()],
-        accepted: vec![vec![false; material.examples.len()]; folds[0].accepted.len()],
+        gate: vec![vec![Answer::Unknown; material.examples.len()]; folds[0].gate.len()],
     };
     for fold in folds {
-        for (all, part) in merged.accepted.iter_mut().zip(&fold.accepted) {
+        for (all, part) in merged.gate.iter_mut().zip(&fold.gate) {
             fold.pictures.iter().zip(part).for_each(|(&i, &a)| all[i] = a);
         }
         let pets: Vec<usize> = fold.pictures.iter().copied().filter(|&i| material.examples.is_pet(i)).collect();
@@ -340,23 +376,26 @@ fn agreement(contenders: &[Contender], predictions: &[Predictions]) -> Option<Sp
 
 fn gate_rates(predictions: &[Predictions], material: &Material) -> Vec<GateRates> {
     let pets = material.examples.classes.len();
-    let share = |accepted: &[bool]| accepted.iter().filter(|a| **a).count() as f64 / accepted.len() as f64;
+    let share_of = |answer: Answer, all: &[Answer]| all.iter().filter(|a| **a == answer).count() as f64 / all.len() as f64;
+    let share = |all: &[Answer]| share_of(Answer::Accepted, all);
     let rates = |(index, network): (usize, &'static str)| {
         let of_category = |category: usize| {
             let chosen = |p: &Predictions| {
-                let negatives = p.accepted[index][pets..].iter().zip(&material.negative_categories);
+                let negatives = p.gate[index][pets..].iter().zip(&material.negative_categories);
                 share(&negatives.filter(|(_, c)| **c == category).map(|(a, _)| *a).collect::<Vec<_>>())
             };
             Spread::of(predictions.iter().map(chosen))
         };
         GateRates {
             network,
-            pets_accepted: Spread::of(predictions.iter().map(|p| share(&p.accepted[index][..pets]))),
-            negatives_accepted: Spread::of(predictions.iter().map(|p| share(&p.accepted[index][pets..]))),
+            pets_accepted: Spread::of(predictions.iter().map(|p| share(&p.gate[index][..pets]))),
+            pets_rejected: Spread::of(predictions.iter().map(|p| share_of(Answer::Rejected, &p.gate[index][..pets]))),
+            negatives_rejected: Spread::of(predictions.iter().map(|p| share_of(Answer::Rejected, &p.gate[index][pets..]))),
+            negatives_accepted: Spread::of(predictions.iter().map(|p| share(&p.gate[index][pets..]))),
             by_category: material.categories.iter().enumerate().map(|(c, name)| (name.clone(), of_category(c))).collect(),
         }
     };
-    [FUSED, FUSED_INT8].into_iter().enumerate().take(predictions[0].accepted.len()).map(rates).collect()
+    [FUSED, FUSED_INT8].into_iter().enumerate().take(predictions[0].gate.len()).map(rates).collect()
 }
 
 fn confusions(contenders: &[Contender], predictions: &[Predictions], material: &Material) -> Vec<Confusion> {
@@ -378,11 +417,10 @@ fn confusions(contenders: &[Contender], predictions: &[Predictions], material: &
     counts.iter().take(10).map(confusion).collect()
 }
 
-fn official_test(args: &Args, material: &Material) -> anyhow::Result<OfficialTest> {
+fn official_test(classifier: Option<&Classifier>, material: &Material) -> anyhow::Result<OfficialTest> {
     let test = &material.set.test;
-    let mut result = OfficialTest { listed: test.listed, used: 0, top1_micro: None };
-    let (Some(model), false) = (&args.model, test.pictures.is_empty()) else { return Ok(result) };
-    let classifier = Classifier::from_bytes(&std::fs::read(model)?)?;
+    let mut result = OfficialTest { listed: test.listed, used: 0, broken: 0, top1_micro: None };
+    let (Some(classifier), false) = (classifier, test.pictures.is_empty()) else { return Ok(result) };
     let bar = progress::bar("official test pictures", test.pictures.len());
     let judged = test.pictures.par_iter().filter_map(|picture| {
         bar.inc(1);
@@ -393,6 +431,7 @@ fn official_test(args: &Args, material: &Material) -> anyhow::Result<OfficialTes
     let right = judged.collect::<Result<Vec<bool>, _>>()?;
     bar.finish_and_clear();
     result.used = right.len();
+    result.broken = test.pictures.len() - right.len();
     if result.used > 0 {
         result.top1_micro = Some(100.0 * right.iter().filter(|r| **r).count() as f64 / result.used as f64);
     }
@@ -427,18 +466,20 @@ impl Report {
         let row = |what: &str, spread: &dyn Fn(&GateRates) -> Spread| {
             std::iter::once(what.to_owned()).chain(self.gate.iter().map(|g| spread(g).to_string())).collect()
         };
-        rows.push(row("pets", &|g| g.pets_accepted));
-        rows.push(row("negatives", &|g| g.negatives_accepted));
+        rows.push(row("pets accepted", &|g| g.pets_accepted));
+        rows.push(row("pets called no animal", &|g| g.pets_rejected));
+        rows.push(row("negatives called no animal", &|g| g.negatives_rejected));
+        rows.push(row("negatives accepted", &|g| g.negatives_accepted));
         for category in self.gate[0].by_category.keys() {
             rows.push(row(&format!("  {category}"), &|g| g.by_category[category]));
         }
-        let header: Vec<&str> = std::iter::once("accepted by the gate").chain(self.gate.iter().map(|g| g.network)).collect();
+        let header: Vec<&str> = std::iter::once("gate").chain(self.gate.iter().map(|g| g.network)).collect();
         text += &table(&header, rows.into_iter());
         let rows = self.confused.iter().map(|c| vec![c.truth.clone(), c.predicted.clone(), format!("{:.1}", c.pictures)]);
         text += &table(&["most confused: truth", "taken for", "pictures"], rows);
         text += &match self.official_test {
-            OfficialTest { top1_micro: Some(top1), used, listed } => {
-                format!("official test pictures: {used} of {listed} present, shipped model top-1 {top1:.2}\n")
+            OfficialTest { top1_micro: Some(top1), used, listed, broken } => {
+                format!("official test pictures: {used} of {listed} used ({broken} broken), the model's top-1 {top1:.2}\n")
             }
             OfficialTest { listed, .. } => format!("official test pictures: none of {listed} evaluated\n"),
         };

@@ -19,8 +19,13 @@ pub fn duplicate_groups(views: &[&[Vec<f32>]]) -> Vec<usize> {
     let unit_views: Vec<Vec<Vec<f32>>> = views.par_iter().map(|v| v.iter().map(unit).collect()).collect();
     // Against the plain view of the earlier picture it is enough to hold every view of the later one.
     let alike = |a: usize, b: usize| unit_views[b].iter().any(|view| dot(&unit_views[a][0], view) >= DUPLICATE_SIMILARITY);
-    let pairs: Vec<(usize, usize)> =
-        (0..views.len()).into_par_iter().flat_map_iter(|b| (0..b).filter(move |&a| alike(a, b)).map(move |a| (a, b))).collect();
+    let bar = crate::progress::bar("looking for near duplicates", views.len());
+    let with_earlier = |b: usize| {
+        bar.inc(1);
+        (0..b).filter(|&a| alike(a, b)).map(|a| (a, b)).collect::<Vec<_>>()
+    };
+    let pairs: Vec<(usize, usize)> = (0..views.len()).into_par_iter().flat_map_iter(with_earlier).collect();
+    bar.finish_and_clear();
     let mut group: Vec<usize> = (0..views.len()).collect();
     for (a, b) in pairs {
         let (from, to) = (group[b].max(group[a]), group[b].min(group[a]));

@@ -1,5 +1,6 @@
 //! Data set, negatives and their features, brought together for training and evaluation.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
@@ -98,7 +99,8 @@ impl Material {
         broken: usize,
     ) -> anyhow::Result<Self> {
         let class_count = set.labels.len();
-        let mut categories: Vec<String> = negatives.iter().map(|n| n.category.clone()).collect();
+        let readable = negatives.iter().zip(&others).filter(|(_, views)| views.is_some());
+        let mut categories: Vec<String> = readable.map(|(n, _)| n.category.clone()).collect();
         categories.sort();
         categories.dedup();
         let mut material = Self {
@@ -131,6 +133,8 @@ impl Material {
             let readable = examples.classes.contains(&class);
             readable.then_some(()).with_context(|| format!("not one picture of {} can be read", label.name))?;
         }
+        let views: Vec<&[Vec<f32>]> = examples.views.iter().map(Vec::as_slice).collect();
+        examples.groups = folds::duplicate_groups(&views);
         let (pets, others) = (examples.classes.len(), material.negative_categories.len());
         ensure!(class_count >= 2, "there is one class only; a breed needs another to be told from");
         ensure!(
@@ -138,8 +142,12 @@ impl Material {
             "{pets} readable pets and {others} negatives are too few for {FOLDS} folds: at least {} and {FOLDS} are needed",
             2 * FOLDS
         );
-        let views: Vec<&[Vec<f32>]> = examples.views.iter().map(Vec::as_slice).collect();
-        examples.groups = folds::duplicate_groups(&views);
+        let groups = |range: std::ops::Range<usize>| examples.groups[range].iter().collect::<HashSet<_>>().len();
+        let distinct = groups(0..pets).min(groups(pets..pets + others));
+        ensure!(
+            distinct >= FOLDS,
+            "all but {distinct} of the pictures are near duplicates; {FOLDS} folds need {FOLDS} different ones"
+        );
         Ok(material)
     }
 

@@ -1,6 +1,7 @@
 //! The tools on real weights and real pictures, where `../shared/data` lies beside the checkout; skipped, and said so, where
 //! it does not.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -18,7 +19,8 @@ fn shared(test: &str) -> Option<PathBuf> {
     if data.join("weights").is_dir() {
         return Some(data);
     }
-    eprintln!("SKIPPED {test}: there is no {}", data.display());
+    // Written directly: the test harness swallows what `eprintln!` says in a test that passes.
+    writeln!(std::io::stderr(), "SKIPPED {test}: there is no {}", data.display()).unwrap();
     None
 }
 
@@ -130,7 +132,7 @@ fn the_whole_recipe_makes_a_working_model_twice_the_same() {
         ])
     };
     let text = recipe("first", "first.onnx");
-    for part in ["ResNet50 alone", "fused, int8", "accepted by the gate", "none of 0 evaluated", "1 broken"] {
+    for part in ["ResNet50 alone", "fused, int8", "negatives accepted", "none of 0 evaluated", "1 broken"] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
     recipe("second", "second.onnx");
@@ -139,8 +141,12 @@ fn the_whole_recipe_makes_a_working_model_twice_the_same() {
 
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(path("first/evaluation.json")).unwrap()).unwrap();
     assert_eq!((&report["pets"], &report["pets_missing"], &report["broken"]), (&30.into(), &1.into(), &1.into()));
-    let top1 = |row: usize| report["accuracy"][row]["top1_micro"]["mean"].as_f64().unwrap();
-    assert!(top1(2) > 90.0 && top1(3) > 90.0, "three breeds that look nothing like each other: {report}");
+    let rows = report["accuracy"].as_array().unwrap();
+    let top1 = |network: &str| rows.iter().find(|r| r["network"] == network).unwrap()["top1_micro"]["mean"].as_f64().unwrap();
+    assert!(
+        top1("fused, fp32") > 90.0 && top1("fused, int8") > 90.0,
+        "three breeds that look nothing like each other: {report}"
+    );
 
     let classifier = Classifier::from_bytes(&model).unwrap();
     let names: Vec<_> = classifier.metadata().labels.iter().map(|l| l.name.as_str()).collect();

@@ -49,15 +49,19 @@ pub(super) fn add(
 
 fn add_stem(graph: &mut GraphBuilder, prefix: &str, image: &str, file: &mut Checkpoint, layout: MobileNetV2Layout) -> Name {
     let own = file.conv("features.0.0", "features.0.1", [STEM_CHANNELS, 3, 3, 3]);
+    stem_of(graph, prefix, image, &own, layout)
+}
+
+fn stem_of(graph: &mut GraphBuilder, prefix: &str, image: &str, own: &Conv, layout: MobileNetV2Layout) -> Name {
     let name = format!("{prefix}/features.0");
     let geometry = |pads| ConvGeometry { stride: 2, pads, groups: 1 };
     match layout.input {
-        InputRange::ImageNet => graph.conv(&name, image, &own, geometry(layout.stride2_pads), Activation::Relu6),
+        InputRange::ImageNet => graph.conv(&name, image, own, geometry(layout.stride2_pads), Activation::Relu6),
         InputRange::MinusOneToOne => {
             let [scale, shift] = minus_one_to_one();
             let border = [0, 1, 2].map(|c| -shift[c] / scale[c]);
             let framed = add_border(graph, prefix, image, layout.stride2_pads, border);
-            graph.conv(&name, &framed, &fold_normalisation(&own, scale, shift), geometry([0; 4]), Activation::Relu6)
+            graph.conv(&name, &framed, &fold_normalisation(own, scale, shift), geometry([0; 4]), Activation::Relu6)
         }
     }
 }
@@ -164,25 +168,28 @@ mod tests {
             bias: noise(STEM_CHANNELS, 2),
         };
         let image = noise(3 * SIZE * SIZE, 3);
-        let [scale, shift] = minus_one_to_one();
         for pads in [[0, 0, 1, 1], [1, 1, 1, 1], [1, 0, 0, 1]] {
+            // Written out from the definitions: undo the ImageNet normalisation, then RGB / 127.5 − 1, then pad with zeros.
             let mut unfolded = GraphBuilder::new("unfolded");
             let input = unfolded.input("image", &[1, 3, SIZE, SIZE]);
-            let factor = unfolded.constant_f32("scale", &[1, 3, 1, 1], &scale);
-            let offset = unfolded.constant_f32("shift", &[1, 3, 1, 1], &shift);
-            let own = unfolded.node("Mul", "scaled", &[&input, &factor], &[]);
+            let std = unfolded.constant_f32("std", &[1, 3, 1, 1], &[0.229, 0.224, 0.225]);
+            let mean = unfolded.constant_f32("mean", &[1, 3, 1, 1], &[0.485, 0.456, 0.406]);
+            let factor = unfolded.constant_f32("factor", &[1, 1, 1, 1], &[255.0 / 127.5]);
+            let offset = unfolded.constant_f32("offset", &[1, 1, 1, 1], &[-1.0]);
+            let rgb = unfolded.node("Mul", "scaled", &[&input, &std], &[]);
+            let rgb = unfolded.node("Add", "rgb", &[&rgb, &mean], &[]);
+            let own = unfolded.node("Mul", "doubled", &[&rgb, &factor], &[]);
             let own = unfolded.node("Add", "own", &[&own, &offset], &[]);
             let geometry = ConvGeometry { stride: 2, pads, groups: 1 };
-            let output = unfolded.conv("out", &own, &conv, geometry, Activation::Linear);
-            let side = (SIZE + pads[0] + pads[2] - 3) / 2 + 1;
-            let shape = [1, STEM_CHANNELS, side, (SIZE + pads[1] + pads[3] - 3) / 2 + 1];
+            let output = unfolded.conv("out", &own, &conv, geometry, Activation::Relu6);
+            let side = |before: usize, after: usize| (SIZE + before + after - 3) / 2 + 1;
+            let shape = [1, STEM_CHANNELS, side(pads[0], pads[2]), side(pads[1], pads[3])];
             unfolded.output(&output, &shape);
 
             let mut folded = GraphBuilder::new("folded");
             let input = folded.input("image", &[1, 3, SIZE, SIZE]);
-            let framed = add_border(&mut folded, "b", &input, pads, [0, 1, 2].map(|c| -shift[c] / scale[c]));
-            let weights = fold_normalisation(&conv, scale, shift);
-            let output = folded.conv("out", &framed, &weights, ConvGeometry { pads: [0; 4], ..geometry }, Activation::Linear);
+            let layout = MobileNetV2Layout { stride2_pads: pads, input: InputRange::MinusOneToOne };
+            let output = stem_of(&mut folded, "m", &input, &conv, layout);
             folded.output(&output, &shape);
 
             let (expected, found) = (run(unfolded, &image), run(folded, &image));

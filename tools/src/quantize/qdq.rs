@@ -237,19 +237,104 @@ fn correct_biases(biases: &mut [f32], weight: &[f32], quantised: &weights::Quant
     }
 }
 
-/// A bias spends at most this many steps: far from the ends of the 32-bit accumulator, and exact as f32.
+/// Weight scales are chosen such that a bias spends at most this many steps before it is corrected: far from the ends of the
+/// 32-bit accumulator, and exact as f32.
 const MAX_BIAS_STEPS: f32 = (1 << 23) as f32;
 
 /// round(bias / scale) as i32.
 fn bias_steps(bias: f32, scale: f32) -> anyhow::Result<i32> {
     let steps = (f64::from(bias) / f64::from(scale)).round_ties_even();
-    ensure!(steps.abs() <= f64::from(MAX_BIAS_STEPS) + 1.0, "bias {bias} is too large for its scale {scale}");
+    ensure!(steps.abs() <= 2.0 * f64::from(MAX_BIAS_STEPS), "bias {bias} is too large for its scale {scale}");
     Ok(steps as i32)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::{Activation, ConvGeometry};
+    use crate::weights::{Conv, Tensor};
+    use pawgate::nn::Network;
+
+    /// Every pattern of the real network once: a stem with a framed border, a max pool, a residual block with a linear branch,
+    /// a depthwise convolution with ReLU6, pooling, joined features.
+    fn small_network() -> ModelProto {
+        let size = crate::graph::fused::SIZE;
+        let mut state = 7u32;
+        let mut noise = |count: usize, spread: f32| -> Vec<f32> {
+            let mut next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                ((state >> 8) as f32 / (1 << 23) as f32 - 1.0) * spread
+            };
+            (0..count).map(|_| next()).collect()
+        };
+        let mut conv = |shape: [usize; 4]| Conv {
+            weight: Tensor { shape: shape.to_vec(), data: noise(shape.iter().product(), 0.4) },
+            bias: noise(shape[0], 0.3),
+        };
+        let (stem, branch, depthwise) = (conv([8, 3, 3, 3]), conv([8, 8, 1, 1]), conv([8, 1, 3, 3]));
+        let mut graph = GraphBuilder::new("small");
+        let image = graph.input(pawgate::model::INPUT, &[1, 3, size, size]);
+        let strip = graph.constant_f32("strip", &[1, 3, size, 1], &vec![0.25; 3 * size]);
+        let framed = graph.node("Concat", "framed", &[&image, &strip], &[("axis", Attr::Int(3))]);
+        let strided = |pads| ConvGeometry { stride: 2, pads, groups: 1 };
+        let stem = graph.conv("stem", &framed, &stem, strided([0, 0, 1, 0]), Activation::Relu);
+        let pool = [("kernel_shape", Attr::Ints(&[2, 2])), ("strides", Attr::Ints(&[2, 2]))];
+        let pooled = graph.node("MaxPool", "pool", &[&stem], &pool);
+        let branch = graph.conv("branch", &pooled, &branch, ConvGeometry::POINTWISE, Activation::Linear);
+        let sum = graph.node("Add", "sum", &[&branch, &pooled], &[]);
+        let sum = graph.node("Relu", "sum/relu", &[&sum], &[]);
+        let by_channel = ConvGeometry { stride: 1, pads: [1; 4], groups: 8 };
+        let last = graph.conv("depthwise", &sum, &depthwise, by_channel, Activation::Relu6);
+        let features = [sum, last].map(|tensor| {
+            let mean = graph.node("GlobalAveragePool", &format!("{tensor}/mean"), &[&tensor], &[]);
+            graph.node("Flatten", &format!("{tensor}/flat"), &[&mean], &[("axis", Attr::Int(1))])
+        });
+        graph.node("Concat", "embedding", &[&features[0], &features[1]], &[("axis", Attr::Int(1))]);
+        graph.output("embedding", &[1, 16]);
+        graph.finish(vec![])
+    }
+
+    #[test]
+    fn the_rewritten_graph_computes_nearly_the_same() {
+        let network = small_network();
+        let names: Vec<_> = points(network.graph.as_ref().unwrap()).unwrap();
+        let expected = ["image", "framed", "stem/relu", "pool", "branch", "sum/relu", "depthwise/relu6"];
+        assert_eq!(names.iter().map(|(name, _)| name.as_str()).take(7).collect::<Vec<_>>(), expected);
+        let size = crate::graph::fused::SIZE;
+        let image: Vec<f32> = (0..3 * size * size).map(|i| ((i * 37 % 511) as f32 - 255.0) / 128.0).collect();
+
+        // Ranges from the very values that the tensors have.
+        let mut observed = network.clone();
+        let outputs = names[1..].iter().map(|(n, _)| tract_onnx::pb::ValueInfoProto { name: n.clone(), ..Default::default() });
+        observed.graph.as_mut().unwrap().output = outputs.collect();
+        let seen = Network::load(&observed).unwrap().run(&image).unwrap();
+        let range = |values: &[f32]| {
+            let ends = values.iter().fold((0.0f32, 0.0f32), |(low, high), &v| (low.min(v), high.max(v)));
+            Affine::over(ends.0, ends.1)
+        };
+        let mut calibration = Calibration::default();
+        calibration.ranges.insert("image".into(), range(&image));
+        for ((name, source), values) in names[1..].iter().zip(&seen) {
+            let affine = if let Source::SameAs(other) = source { calibration.ranges[other] } else { range(values) };
+            calibration.ranges.insert(name.clone(), affine);
+        }
+        let (mut rewritten, summary) = rewrite(&network, &calibration).unwrap();
+        assert_eq!(summary.channels, 24);
+        rewritten.output("embedding", &[1, 16]);
+        let found = Network::load(&rewritten.finish(vec![])).unwrap().run(&image).unwrap().remove(0);
+        let exact = Network::load(&network).unwrap().run(&image).unwrap().remove(0);
+        let scale = exact.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        for (i, (a, b)) in exact.iter().zip(&found).enumerate() {
+            assert!((a - b).abs() < 0.03 * scale, "feature {i}: {a} in floats, {b} in int8 (largest {scale})");
+        }
+    }
+
+    #[test]
+    fn an_operator_without_an_integer_form_is_named() {
+        let mut network = small_network();
+        network.graph.as_mut().unwrap().node[0].op_type = "Softmax".into();
+        assert!(points(network.graph.as_ref().unwrap()).unwrap_err().to_string().contains("node `framed`: Softmax"));
+    }
 
     #[test]
     fn bias_correction_reads_the_right_channels() {
