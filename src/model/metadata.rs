@@ -195,7 +195,7 @@ impl Metadata {
         }
         let Gate { accept, reject, pets_accepted, negatives_accepted, .. } = self.gate;
         // A threshold near 0 would accept every picture; NaN fails every comparison and so ends here too.
-        if !(accept >= MIN_ACCEPT && accept <= 1.0 && reject >= 0.0 && reject <= accept) {
+        if !((MIN_ACCEPT..=1.0).contains(&accept) && (0.0..=accept).contains(&reject)) {
             return invalid(
                 GATE_KEY,
                 format!("thresholds accept {accept}, reject {reject} are not 0 ≤ reject ≤ accept, {MIN_ACCEPT} ≤ accept ≤ 1"),
