@@ -155,7 +155,7 @@ fn collect(paths: &[PathBuf]) -> Vec<Input> {
                 Ok(entry) if entry.file_type().is_file() && is_picture_name(entry.path()) => {
                     inputs.push(Input { path: entry.into_path(), problem: None });
                 }
-                Ok(_) => {}
+                Ok(entry) => log::debug!("{}: not looked at", entry.path().display()),
                 Err(error) => {
                     let path = error.path().unwrap_or(path).to_path_buf();
                     inputs.push(Input { path, problem: Some(error.to_string()) });

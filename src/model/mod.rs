@@ -79,6 +79,12 @@ impl Classifier {
         let metadata = Metadata::from_props(proto.metadata_props.iter().map(|prop| (prop.key.as_str(), prop.value.as_str())))?;
         let network = Network::load(&proto)?;
         let order = check_ports(&network, &metadata)?;
+        log::info!(
+            "model of pawgate-tools {}: {} labels, gate accepts from {}",
+            metadata.provenance.tool_version,
+            metadata.labels.len(),
+            metadata.gate.accept
+        );
         Ok(Self { network, metadata, order })
     }
 

@@ -9,8 +9,9 @@ mod validate;
 use std::sync::Arc;
 
 use thiserror::Error;
+use tract_core::prelude::{DatumType, Framework, IntoRunnable, OutletId, Tensor, TypedRunnableModel, tvec};
 use tract_onnx::pb::ModelProto;
-use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, Tensor, TypedRunnableModel, tvec};
+use tract_onnx::prelude::InferenceModelExt;
 
 /// Why a network cannot be loaded or run.
 #[derive(Debug, Error)]
@@ -78,13 +79,13 @@ impl Network {
         let unsupported = |e| NetworkError::Unsupported(format!("{e:#}"));
         let typed =
             tract_onnx::onnx().model_for_proto_model(proto).and_then(|model| model.into_optimized()).map_err(unsupported)?;
-        let port = |outlet: &tract_onnx::prelude::OutletId, name: &str| -> Result<Port, NetworkError> {
+        let port = |outlet: &OutletId, name: &str| -> Result<Port, NetworkError> {
             let fact = typed.outlet_fact(*outlet).map_err(unsupported)?;
             let shape = fact
                 .shape
                 .as_concrete()
                 .ok_or_else(|| NetworkError::Graph(format!("`{name}` has no fixed shape, but {:?}", fact.shape)))?;
-            if fact.datum_type != tract_onnx::prelude::DatumType::F32 {
+            if fact.datum_type != DatumType::F32 {
                 return Err(NetworkError::Graph(format!("`{name}` is {:?}, not f32", fact.datum_type)));
             }
             Ok(Port { name: name.to_owned(), shape: shape.to_vec() })

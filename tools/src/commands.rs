@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use burn::backend::{Autodiff, NdArray};
 use clap::{Parser, Subcommand};
-use pawgate::model::metadata::{MAX_NEGATIVES_ACCEPTED, MIN_ACCEPT};
 use pawgate::model::{Classifier, WeightsOrigin};
 
 use crate::data::{PetSet, load_negatives};
@@ -14,7 +13,7 @@ use crate::files::{sha256, write_whole};
 use crate::graph::{self, fused};
 use crate::material::{DataArgs, Material};
 use crate::quantize::{self, Pictures, ranges::Estimator};
-use crate::train::linear::{Protocol, argmax};
+use crate::train::linear::Protocol;
 use crate::train::{self, HeadRecord, TrainedHead, TrainingRecord, calibrate};
 
 /// The back-end that heads are trained on.
@@ -212,47 +211,26 @@ fn build(weights: &WeightsArgs, imagenet: bool, out: &Path) -> anyhow::Result<()
 fn train(network: &Path, data: &DataArgs, protocol: &Protocol, out: &Path) -> anyhow::Result<()> {
     let material = Material::load(data, network)?;
     let examples = &material.examples;
-    let out_of_fold = train::cross_validate::<Backend>(examples, protocol);
-    let finite = out_of_fold.pet.iter().chain(out_of_fold.breed.iter().flatten()).all(|logit| logit.is_finite());
-    ensure!(finite, "training diverged (a logit is not finite): lower --learning-rate");
-    let pets = examples.classes.len();
-    let is_pet: Vec<bool> = (0..examples.len()).map(|i| examples.is_pet(i)).collect();
-    let breed_logits: Vec<&[f32]> = out_of_fold.breed[..pets].iter().map(Vec::as_slice).collect();
-    let breed_temperature = calibrate::class_temperature(&breed_logits, &examples.classes);
-    let pet_temperature = calibrate::binary_temperature(&out_of_fold.pet, &is_pet);
-    let probability = |logit: &f32| 1.0 / (1.0 + (-logit / pet_temperature).exp());
-    let probabilities: Vec<f32> = out_of_fold.pet.iter().map(probability).collect();
-    let gate = calibrate::choose_gate(&probabilities[..pets], &probabilities[pets..]);
-    ensure!(
-        gate.negatives_accepted <= MAX_NEGATIVES_ACCEPTED && gate.accept >= MIN_ACCEPT,
-        "the gate is no use: to let {:.1} % of the pets pass it also lets {:.1} % of the negatives pass (threshold {:.3}); \
-         train longer or on more pictures",
-        gate.pets_accepted * 100.0,
-        gate.negatives_accepted * 100.0,
-        gate.accept
-    );
-    let right = breed_logits.iter().zip(&examples.classes).filter(|(row, class)| argmax(row) == **class).count();
-
+    let calibration = calibrate::calibrate(examples, &train::cross_validate::<Backend>(examples, protocol))?;
     let [(breed, breed_epochs), (pet, gate_epochs)] = train::fit_all::<Backend>(examples, protocol);
     for (epoch, figures) in (1..).zip(&breed_epochs) {
         log::info!("epoch {epoch}: loss {:.3}, accuracy {:.1} %", figures.loss, figures.accuracy * 100.0);
     }
-    let layers = [&breed, &pet];
-    let finite = layers.iter().all(|layer| layer.weight.iter().chain(&layer.bias).all(|w| w.is_finite()));
-    ensure!(finite, "training diverged (a weight is not finite): lower --learning-rate");
+    ensure!(breed.is_finite() && pet.is_finite(), "training diverged (a weight is not finite): lower --learning-rate");
     let training = TrainingRecord {
-        pets,
+        pets: examples.classes.len(),
         pets_missing: material.set.trainval.missing(),
-        negatives: examples.len() - pets,
+        negatives: material.negative_categories.len(),
         broken: material.broken,
         near_duplicates: material.near_duplicates(),
         breed_epochs,
         gate_epochs,
-        cross_validated_top1: right as f64 / pets as f64,
+        cross_validated_top1: calibration.top1,
     };
+    let gate = &calibration.gate;
     log::info!(
         "out of fold: top-1 {:.2} %; gate at {:.4} accepts {:.2} % of the pets and {:.2} % of the negatives",
-        training.cross_validated_top1 * 100.0,
+        calibration.top1 * 100.0,
         gate.accept,
         gate.pets_accepted * 100.0,
         gate.negatives_accepted * 100.0
@@ -260,9 +238,9 @@ fn train(network: &Path, data: &DataArgs, protocol: &Protocol, out: &Path) -> an
     let record = HeadRecord {
         labels: material.set.labels.clone(),
         preprocess: data.preprocess(),
-        breed_temperature,
-        pet_temperature,
-        gate,
+        breed_temperature: calibration.breed_temperature,
+        pet_temperature: calibration.pet_temperature,
+        gate: calibration.gate,
         network_sha256: sha256(&std::fs::read(network)?),
         protocol: protocol.clone(),
         training,
@@ -282,16 +260,7 @@ fn quantize(network: &Path, head: &Path, data: &DataArgs, args: &CalibrationArgs
         network.display()
     );
     ensure!(head.record.preprocess == data.preprocess(), "the head was trained with another --resize");
-    let pets: Vec<PathBuf> = PetSet::load(&data.data)?.trainval.pictures.into_iter().map(|p| p.path).collect();
-    let negatives: Vec<PathBuf> = load_negatives(&data.negatives)?.into_iter().map(|n| n.path).collect();
-    let quarter = |n: usize| n / 4;
-    let [pet_calibration, pet_held_out] =
-        quantize::split_pictures(&pets, args.calibration - quarter(args.calibration), args.held_out - quarter(args.held_out));
-    let [other_calibration, other_held_out] =
-        quantize::split_pictures(&negatives, quarter(args.calibration), quarter(args.held_out));
-    let preprocess = data.preprocess();
-    let calibration = Pictures::load(&[pet_calibration, other_calibration].concat(), &preprocess)?;
-    let held_out = Pictures::load(&[pet_held_out, other_held_out].concat(), &preprocess)?;
+    let [calibration, held_out] = calibration_pictures(data, args)?;
     let estimators = args.estimator.map_or(Estimator::CANDIDATES.to_vec(), |e| vec![e]);
     let outcome = quantize::quantise(&model, &head, &calibration, &held_out, &estimators)?;
     println!("range estimator      feature error  same breed   ({} held-out pictures)", held_out.len());
@@ -307,6 +276,21 @@ fn quantize(network: &Path, head: &Path, data: &DataArgs, args: &CalibrationArgs
     write_whole(out, &bytes)?;
     log::info!("wrote {} ({:.1} MB), SHA-256 {}", out.display(), bytes.len() as f64 / 1e6, sha256(&bytes));
     Ok(())
+}
+
+/// Pictures for calibrating and for measuring, three quarters of them pets.
+fn calibration_pictures(data: &DataArgs, args: &CalibrationArgs) -> anyhow::Result<[Pictures; 2]> {
+    let pets: Vec<PathBuf> = PetSet::load(&data.data)?.trainval.pictures.into_iter().map(|p| p.path).collect();
+    let negatives: Vec<PathBuf> = load_negatives(&data.negatives)?.into_iter().map(|n| n.path).collect();
+    let [calibration_negatives, held_out_negatives] = [args.calibration / 4, args.held_out / 4];
+    let [calibration, held_out] =
+        quantize::split_pictures(&pets, args.calibration - calibration_negatives, args.held_out - held_out_negatives);
+    let others = quantize::split_pictures(&negatives, calibration_negatives, held_out_negatives);
+    let preprocess = data.preprocess();
+    Ok([
+        Pictures::load(&[calibration, others[0].clone()].concat(), &preprocess)?,
+        Pictures::load(&[held_out, others[1].clone()].concat(), &preprocess)?,
+    ])
 }
 
 fn evaluate(args: &evaluate::Args, protocol: &Protocol) -> anyhow::Result<()> {

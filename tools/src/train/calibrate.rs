@@ -1,12 +1,57 @@
 //! From logits of unseen pictures to calibrated probabilities and thresholds.
 
+use anyhow::ensure;
 use pawgate::model::Gate;
+use pawgate::model::metadata::{MAX_NEGATIVES_ACCEPTED, MIN_ACCEPT};
+
+use super::linear::argmax;
+use super::{Examples, OutOfFold};
 
 /// Share of the pets that the gate should accept. Above the 98 % that is promised, because unseen pictures do worse than
 /// those the threshold was chosen on.
 pub const ACCEPT_TARGET: f64 = 0.983;
 /// Share of the pets that should not be called "no animal".
 pub const NOT_REJECTED_TARGET: f64 = 0.997;
+
+/// What the logits of unseen pictures tell about layers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Calibration {
+    /// Divides the breed logits.
+    pub breed_temperature: f32,
+    /// Divides the pet logit.
+    pub pet_temperature: f32,
+    /// Thresholds on the calibrated probability.
+    pub gate: Gate,
+    /// Share of pets whose breed is right.
+    pub top1: f64,
+}
+
+/// Calibrates both outputs on `unseen` and chooses the gate's thresholds.
+///
+/// # Errors
+/// When a logit is not finite, or the gate cannot tell pets from the rest.
+pub fn calibrate(examples: &Examples, unseen: &OutOfFold) -> anyhow::Result<Calibration> {
+    let finite = unseen.pet.iter().chain(unseen.breed.iter().flatten()).all(|logit| logit.is_finite());
+    ensure!(finite, "training diverged (a logit is not finite): lower --learning-rate");
+    let pets = examples.classes.len();
+    let is_pet: Vec<bool> = (0..examples.len()).map(|i| examples.is_pet(i)).collect();
+    let breed_logits: Vec<&[f32]> = unseen.breed[..pets].iter().map(Vec::as_slice).collect();
+    let pet_temperature = binary_temperature(&unseen.pet, &is_pet);
+    let probability = |logit: &f32| 1.0 / (1.0 + (-logit / pet_temperature).exp());
+    let probabilities: Vec<f32> = unseen.pet.iter().map(probability).collect();
+    let gate = choose_gate(&probabilities[..pets], &probabilities[pets..]);
+    ensure!(
+        gate.negatives_accepted <= MAX_NEGATIVES_ACCEPTED && gate.accept >= MIN_ACCEPT,
+        "the gate is no use: to let {:.1} % of the pets pass it also lets {:.1} % of the negatives pass (threshold {:.3}); \
+         train longer or on more pictures",
+        gate.pets_accepted * 100.0,
+        gate.negatives_accepted * 100.0,
+        gate.accept
+    );
+    let right = breed_logits.iter().zip(&examples.classes).filter(|(row, class)| argmax(row) == **class).count();
+    let breed_temperature = class_temperature(&breed_logits, &examples.classes);
+    Ok(Calibration { breed_temperature, pet_temperature, gate, top1: right as f64 / pets as f64 })
+}
 
 /// The temperature that minimises the mean negative log-likelihood of the right classes (Guo et al. 2017,
 /// arXiv:1706.04599), found by golden-section search over 0.05…20 in the logarithm, where the loss has one minimum.
@@ -63,8 +108,7 @@ pub fn threshold_reached_by(values: &[f32], share: f64) -> f32 {
 /// # Panics
 /// When one of the two lists is empty.
 pub fn choose_gate(pets: &[f32], negatives: &[f32]) -> Gate {
-    // A gate that accepts everything would be no gate: the smallest positive probability is the lowest threshold.
-    let accept = threshold_reached_by(pets, ACCEPT_TARGET).max(f32::MIN_POSITIVE);
+    let accept = threshold_reached_by(pets, ACCEPT_TARGET);
     let reject = threshold_reached_by(pets, NOT_REJECTED_TARGET).min(accept);
     let share = |values: &[f32]| values.iter().filter(|&&p| p >= accept).count() as f32 / values.len() as f32;
     Gate {
@@ -95,6 +139,24 @@ mod tests {
         let rows: Vec<&[f32]> = vec![&[6.0, 0.0]; 4];
         let temperature = class_temperature(&rows, &[0, 0, 0, 1]);
         assert!((6.0 / temperature - 3f32.ln()).abs() < 1e-3, "{temperature}");
+    }
+
+    #[test]
+    fn a_gate_that_has_learnt_nothing_is_refused() {
+        let examples = Examples {
+            views: vec![vec![vec![0.0]]; 20],
+            classes: (0..10).map(|i| i % 2).collect(),
+            strata: vec![0; 20],
+            groups: (0..20).collect(),
+            class_count: 2,
+        };
+        let breed = |i: usize| if i < 10 { vec![1.0, -1.0] } else { vec![] };
+        let unseen = |pet: fn(usize) -> f32| OutOfFold { breed: (0..20).map(breed).collect(), pet: (0..20).map(pet).collect() };
+        let sharp = calibrate(&examples, &unseen(|i| if i < 10 { 3.0 } else { -3.0 })).unwrap();
+        assert_eq!((sharp.gate.pets_accepted, sharp.gate.negatives_accepted, sharp.top1), (1.0, 0.0, 0.5));
+        let error = |pet| calibrate(&examples, &unseen(pet)).unwrap_err().to_string();
+        assert!(error(|i| (i % 10) as f32 - 5.0).contains("no use"), "pets and negatives look the same");
+        assert!(error(|_| f32::NAN).contains("diverged"));
     }
 
     #[test]

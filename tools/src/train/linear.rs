@@ -73,6 +73,11 @@ impl Layer {
         self.weight.len() / self.bias.len()
     }
 
+    /// Whether every weight is a number.
+    pub fn is_finite(&self) -> bool {
+        self.weight.iter().chain(&self.bias).all(|w| w.is_finite())
+    }
+
     /// The layer's outputs for one feature vector.
     pub fn logits(&self, features: &[f32]) -> Vec<f32> {
         let rows = self.weight.chunks_exact(self.inputs()).zip(&self.bias);
