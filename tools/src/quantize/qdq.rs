@@ -321,7 +321,15 @@ mod tests {
         let (mut rewritten, summary) = rewrite(&network, &calibration).unwrap();
         assert_eq!(summary.channels, 24);
         rewritten.output("embedding", &[1, 16]);
-        let found = Network::load(&rewritten.finish(vec![])).unwrap().run(&image).unwrap().remove(0);
+        let written = rewritten.finish(vec![]);
+        let constants = &written.graph.as_ref().unwrap().initializer;
+        let of = |name: &str| floats(constants.iter().find(|t| t.name == name).unwrap()).unwrap();
+        for (conv, input) in [("stem", "framed"), ("branch", "pool"), ("depthwise", "sum/relu")] {
+            let products: Vec<f32> =
+                of(&format!("{conv}/weight/scale")).iter().map(|s| calibration.ranges[input].scale * s).collect();
+            assert_eq!(of(&format!("{conv}/bias/scale")), products, "{conv}: the bias is in steps of the accumulator");
+        }
+        let found = Network::load(&written).unwrap().run(&image).unwrap().remove(0);
         let exact = Network::load(&network).unwrap().run(&image).unwrap().remove(0);
         let scale = exact.iter().fold(0.0f32, |m, v| m.max(v.abs()));
         for (i, (a, b)) in exact.iter().zip(&found).enumerate() {
