@@ -5,6 +5,7 @@
 #![cfg(feature = "embedded-model")]
 
 use pawgate::model::Classifier;
+use pawgate::nn::Options;
 use pawgate::samples::SAMPLES;
 use pawgate::vision;
 
@@ -20,7 +21,7 @@ fn logits_are_those_of_the_day_the_model_was_made() {
         golden.tensor(name).unwrap().data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
     };
     let (breed, pet) = (rows("breed"), rows("pet"));
-    let classifier = Classifier::embedded().unwrap();
+    let classifier = Classifier::embedded(Options::default()).unwrap();
     let classes = classifier.metadata().labels.len();
     for (i, sample) in SAMPLES.iter().enumerate() {
         let scores = classifier.infer(&vision::decode(sample.jpeg).unwrap()).unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use pawgate::model::{Classifier, MetadataError, ModelError};
-use pawgate::nn::NetworkError;
+use pawgate::nn::{NetworkError, Options};
 use prost::Message;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
 
@@ -18,7 +18,7 @@ fn described(change: impl FnOnce(&mut ModelProto)) -> ModelError {
     let mut model = ModelProto::decode(SHIPPED.as_slice()).unwrap();
     model.graph.as_mut().unwrap().initializer.clear();
     change(&mut model);
-    Classifier::from_bytes(&model.encode_to_vec()).unwrap_err()
+    Classifier::from_bytes(&model.encode_to_vec(), Options::default()).unwrap_err()
 }
 
 fn set(model: &mut ModelProto, key: &str, value: &str) {
@@ -27,7 +27,7 @@ fn set(model: &mut ModelProto, key: &str, value: &str) {
 
 #[test]
 fn the_shipped_model_describes_itself() {
-    let classifier = Classifier::embedded().unwrap();
+    let classifier = Classifier::embedded(Options::default()).unwrap();
     let metadata = classifier.metadata();
     assert_eq!(metadata.labels.len(), 37);
     assert_eq!(metadata.labels.iter().filter(|l| l.species == pawgate::model::Species::Cat).count(), 12);
@@ -38,10 +38,10 @@ fn the_shipped_model_describes_itself() {
 
 #[test]
 fn junk_and_cut_files_are_no_onnx() {
-    assert!(matches!(Classifier::from_bytes(b"hello"), Err(ModelError::Network(NetworkError::NotOnnx(_)))));
-    assert!(matches!(Classifier::from_bytes(b""), Err(ModelError::Network(NetworkError::NotOnnx(_)))));
+    assert!(matches!(Classifier::from_bytes(b"hello", Options::default()), Err(ModelError::Network(NetworkError::NotOnnx(_)))));
+    assert!(matches!(Classifier::from_bytes(b"", Options::default()), Err(ModelError::Network(NetworkError::NotOnnx(_)))));
     for part in [10, SHIPPED.len() / 2, SHIPPED.len() - 1] {
-        let error = Classifier::from_bytes(&SHIPPED[..part]).unwrap_err();
+        let error = Classifier::from_bytes(&SHIPPED[..part], Options::default()).unwrap_err();
         let refused = matches!(error, ModelError::Network(NetworkError::NotOnnx(_)) | ModelError::Metadata(_));
         assert!(refused, "{part} bytes: {error}");
     }

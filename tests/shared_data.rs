@@ -26,7 +26,7 @@ fn pets_are_recognised_and_everything_else_is_not() {
         std::io::stderr().write_all(note.as_bytes()).unwrap();
         return;
     }
-    let classifier = Classifier::embedded().unwrap();
+    let classifier = Classifier::embedded(Options::SINGLE_THREADED).unwrap();
     let judge = |path: &PathBuf| {
         let picture = vision::decode(&std::fs::read(path).unwrap()).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         (path.clone(), classifier.read(&classifier.infer(&picture).unwrap(), 1))

@@ -2,9 +2,11 @@
 //!
 //! Each subcommand writes its result to standard output, everything else to standard error, and returns an [`Exit`].
 
+mod bench;
 mod classify;
 mod demo;
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +14,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use crate::model::Classifier;
+use crate::nn::Options;
 
 /// Which animal stands at the door, and may it pass?
 #[derive(Debug, Parser)]
@@ -27,6 +30,8 @@ enum Command {
     Demo(demo::Args),
     /// Say which animal is on pictures.
     Classify(classify::Args),
+    /// Measure how fast the model runs on this machine, and where the time goes.
+    Bench(bench::Args),
 }
 
 /// Exit codes of every subcommand. clap itself uses 2 for a wrong command line.
@@ -75,6 +80,7 @@ impl Cli {
         let result = match self.command {
             Command::Demo(args) => demo::run(&args, &mut out),
             Command::Classify(args) => classify::run(&args, &mut out),
+            Command::Bench(args) => bench::run(&args, &mut out),
         };
         let result = result.and_then(|exit| {
             out.flush()?;
@@ -106,28 +112,45 @@ struct ModelArgs {
 
 impl ModelArgs {
     fn load(&self) -> Result<Classifier, Failure> {
+        self.load_with(Options::from_env().map_err(|e| Failure { exit: Exit::Model, error: anyhow::anyhow!(e) })?)
+    }
+
+    fn load_with(&self, options: Options) -> Result<Classifier, Failure> {
         let loaded = match &self.model {
-            Some(path) => load_file(path),
-            None => load_embedded(),
+            Some(path) => load_file(path, options),
+            None => load_embedded(options),
         };
         loaded.map_err(|error| Failure { exit: Exit::Model, error })
     }
+
+    /// The model file's bytes.
+    fn bytes(&self) -> Result<Cow<'static, [u8]>, Failure> {
+        match &self.model {
+            Some(path) => read_file(path).map(Cow::Owned),
+            None => embedded_bytes().map(Cow::Borrowed),
+        }
+        .map_err(|error| Failure { exit: Exit::Model, error })
+    }
 }
 
-fn load_file(path: &Path) -> anyhow::Result<Classifier> {
-    // Read, not memory-mapped: a mapped file that is replaced on disk kills the process.
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read the model {}", path.display()))?;
-    Classifier::from_bytes(&bytes).with_context(|| {
+fn load_file(path: &Path, options: Options) -> anyhow::Result<Classifier> {
+    Classifier::from_bytes(&read_file(path)?, options).with_context(|| {
         format!("cannot use {} as a model; expected an ONNX file written by `pawgate-tools quantize`", path.display())
     })
 }
 
-#[cfg(feature = "embedded-model")]
-fn load_embedded() -> anyhow::Result<Classifier> {
-    Classifier::embedded().context("the built-in model is unusable, which is a fault of this build")
+fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
+    // Read, not memory-mapped: a mapped file that is replaced on disk kills the process.
+    std::fs::read(path).with_context(|| format!("cannot read the model {}", path.display()))
 }
 
-#[cfg(not(feature = "embedded-model"))]
-fn load_embedded() -> anyhow::Result<Classifier> {
+fn embedded_bytes() -> anyhow::Result<&'static [u8]> {
+    #[cfg(feature = "embedded-model")]
+    return Ok(crate::model::EMBEDDED);
+    #[cfg(not(feature = "embedded-model"))]
     anyhow::bail!("this pawgate was built without a model: give one with --model FILE")
+}
+
+fn load_embedded(options: Options) -> anyhow::Result<Classifier> {
+    Classifier::from_bytes(embedded_bytes()?, options).context("the built-in model is unusable, which is a fault of this build")
 }

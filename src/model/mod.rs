@@ -9,8 +9,9 @@ mod reading;
 
 use image::RgbImage;
 use thiserror::Error;
+use tract_onnx::pb::ModelProto;
 
-use crate::nn::{self, Network, NetworkError, Port};
+use crate::nn::{self, Network, NetworkError, Options, Port};
 use crate::vision::Preprocess;
 use crate::vision::quality::{self, Flaw};
 pub use metadata::{Gate, Label, Metadata, MetadataError, Provenance, Species, WeightsOrigin};
@@ -66,18 +67,25 @@ pub struct Classifier {
 impl Classifier {
     /// The model that was compiled in.
     #[cfg(feature = "embedded-model")]
-    pub fn embedded() -> Result<Self, ModelError> {
-        Self::from_bytes(EMBEDDED)
+    pub fn embedded(options: Options) -> Result<Self, ModelError> {
+        Self::from_bytes(EMBEDDED, options)
     }
 
     /// Loads a model file.
     ///
     /// # Errors
     /// [`ModelError`] says what was expected and what was found; nothing is loaded half.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
-        let proto = nn::decode(bytes)?;
+    pub fn from_bytes(bytes: &[u8], options: Options) -> Result<Self, ModelError> {
+        Self::from_proto(nn::decode(bytes)?, options)
+    }
+
+    /// As [`Self::from_bytes`], for a decoded file. Takes the message, so that tensors can be dropped as they are packed.
+    ///
+    /// # Errors
+    /// As [`Self::from_bytes`].
+    pub fn from_proto(proto: ModelProto, options: Options) -> Result<Self, ModelError> {
         let metadata = Metadata::from_props(proto.metadata_props.iter().map(|prop| (prop.key.as_str(), prop.value.as_str())))?;
-        let network = Network::load(&proto)?;
+        let network = Network::load(proto, options)?;
         let order = check_ports(&network, &metadata)?;
         log::info!(
             "model of pawgate-tools {}: {} labels, gate accepts from {}",
@@ -91,6 +99,11 @@ impl Classifier {
     /// What the file says about itself.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// The network inside.
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     /// Length of [`Scores::embedding`].
@@ -111,15 +124,31 @@ impl Classifier {
     /// # Errors
     /// As [`Self::infer`].
     pub fn infer_with(&self, preprocess: &Preprocess, picture: &RgbImage) -> Result<Scores, ModelError> {
-        let pixels = preprocess.pixels(picture)?;
-        let mut outputs = self.network.run(&preprocess.normalise(&pixels))?;
+        self.infer_pixels(preprocess, &preprocess.pixels(picture)?)
+    }
+
+    /// As [`Self::infer_with`], for the square that `preprocess` has cut: RGB, channels last.
+    ///
+    /// # Errors
+    /// As [`Self::infer`].
+    ///
+    /// # Panics
+    /// When `pixels` is not of the network's input size.
+    pub fn infer_pixels(&self, preprocess: &Preprocess, pixels: &[u8]) -> Result<Scores, ModelError> {
+        let mut outputs = match self.network.quantised_input() {
+            Some(input) => {
+                let table = preprocess.table(|value| input.storage.byte(input.affine.quantise(value)));
+                self.network.run_pixels(|target| table.fill(pixels, target))?
+            }
+            None => self.network.run(&preprocess.normalise(pixels))?,
+        };
         let [breed, pet, embedding] = self.order.map(|index| std::mem::take(&mut outputs[index]));
         for (name, values) in OUTPUTS.into_iter().zip([&breed, &pet, &embedding]) {
             if !values.iter().all(|v| v.is_finite()) {
                 return Err(ModelError::NotFinite(name));
             }
         }
-        Ok(Scores { breed, pet: pet[0], embedding, flaw: quality::flaw(&pixels) })
+        Ok(Scores { breed, pet: pet[0], embedding, flaw: quality::flaw(pixels) })
     }
 
     /// What `scores` mean at the model's thresholds, with the `top` most probable labels.
@@ -128,8 +157,9 @@ impl Classifier {
     }
 }
 
+/// The model file that was compiled in.
 #[cfg(feature = "embedded-model")]
-const EMBEDDED: &[u8] = include_bytes!("../../models/pawgate-pets37-int8.onnx");
+pub const EMBEDDED: &[u8] = include_bytes!("../../models/pawgate-pets37-int8.onnx");
 
 /// Checks inputs and outputs against the description; returns where each of [`OUTPUTS`] is.
 fn check_ports(network: &Network, metadata: &Metadata) -> Result<[usize; 3], ModelError> {

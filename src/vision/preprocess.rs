@@ -107,11 +107,35 @@ impl Preprocess {
         tensor
     }
 
+    /// Normalisation and quantisation in one: what `quantise` makes of every normalised sample value.
+    pub fn table(&self, quantise: impl Fn(f32) -> u8) -> Table {
+        let entry = |channel: usize, value: usize| quantise((value as f32 / 255.0 - self.mean[channel]) / self.std[channel]);
+        Table(std::array::from_fn(|channel| std::array::from_fn(|value| entry(channel, value))))
+    }
+
     /// The picture as the network takes it: f32 \[3, size, size\], RGB, normalised.
     ///
     /// # Errors
     /// As [`Self::pixels`].
     pub fn tensor(&self, picture: &RgbImage) -> Result<Vec<f32>, fast_image_resize::ResizeError> {
         Ok(self.normalise(&self.pixels(picture)?))
+    }
+}
+
+/// Quantised samples by channel and value: the way from 8-bit RGB to the network's input without floats in between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table([[u8; 256]; 3]);
+
+impl Table {
+    /// Writes one entry of four channels for every RGB pixel; the fourth is zero.
+    ///
+    /// # Panics
+    /// When `pixels` does not hold three bytes for every entry of `target`.
+    pub fn fill(&self, pixels: &[u8], target: &mut [[u8; 4]]) {
+        assert_eq!(pixels.len(), target.len() * 3, "RGB pixels");
+        let Self([red, green, blue]) = self;
+        for (target, &[r, g, b]) in target.iter_mut().zip(pixels.as_chunks::<3>().0) {
+            *target = [red[usize::from(r)], green[usize::from(g)], blue[usize::from(b)], 0];
+        }
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use burn::backend::{Autodiff, NdArray};
 use clap::{Parser, Subcommand};
 use pawgate::model::{Classifier, WeightsOrigin};
+use pawgate::nn::Options;
 
 use crate::data::{PetSet, load_negatives};
 use crate::evaluate;
@@ -199,7 +200,7 @@ fn recipe(args: &RecipeArgs) -> anyhow::Result<()> {
 fn build(weights: &WeightsArgs, imagenet: bool, out: &Path) -> anyhow::Result<()> {
     let model = fused::build(&weights.resnet, &weights.mobilenet, imagenet)?;
     let bytes = graph::encode(&model);
-    pawgate::nn::Network::load(&model).context("the fused network does not load")?;
+    pawgate::nn::Network::load(model.clone(), Options::SINGLE_THREADED).context("the fused network does not load")?;
     write_whole(out, &bytes)?;
     for WeightsOrigin { architecture, source, licence, .. } in fused::origins(&model)? {
         log::info!("{architecture}, from {source}, {licence}");
@@ -272,7 +273,7 @@ fn quantize(network: &Path, head: &Path, data: &DataArgs, args: &CalibrationArgs
     let summary = outcome.weights;
     log::info!("{} of {} weight channels are exact in int8", summary.exact_channels, summary.channels);
     let bytes = graph::encode(&outcome.model);
-    Classifier::from_bytes(&bytes).context("the finished model does not load")?;
+    Classifier::from_bytes(&bytes, Options::SINGLE_THREADED).context("the finished model does not load")?;
     write_whole(out, &bytes)?;
     log::info!("wrote {} ({:.1} MB), SHA-256 {}", out.display(), bytes.len() as f64 / 1e6, sha256(&bytes));
     Ok(())

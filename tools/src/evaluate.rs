@@ -12,6 +12,7 @@ use anyhow::Context;
 use burn::tensor::backend::AutodiffBackend;
 use comfy_table::{CellAlignment, Table, presets};
 use pawgate::model::Classifier;
+use pawgate::nn::Options;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -242,7 +243,8 @@ pub fn evaluate<B: AutodiffBackend>(args: &Args, protocol: &Protocol) -> anyhow:
 /// Loads the model and makes sure that it speaks of the same classes and looks at pictures the same way.
 fn load_matching(model: &Path, data: &DataArgs, material: &Material) -> anyhow::Result<Classifier> {
     let bytes = std::fs::read(model).with_context(|| format!("cannot read the model {}", model.display()))?;
-    let classifier = Classifier::from_bytes(&bytes).with_context(|| format!("cannot use {}", model.display()))?;
+    let classifier =
+        Classifier::from_bytes(&bytes, Options::SINGLE_THREADED).with_context(|| format!("cannot use {}", model.display()))?;
     let metadata = classifier.metadata();
     anyhow::ensure!(metadata.labels == material.set.labels, "{} has other classes than the data set", model.display());
     anyhow::ensure!(metadata.preprocess == data.preprocess(), "{} was made with another --resize", model.display());

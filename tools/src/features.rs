@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use pawgate::nn::{self, Network};
+use pawgate::nn::{self, Network, Options};
 use pawgate::vision::{self, Preprocess};
 use rayon::prelude::*;
 
@@ -66,7 +66,7 @@ impl Extractor {
     /// # Errors
     /// As [`Self::open`].
     pub fn new(model: &[u8], preprocess: &Preprocess, cache: &Path) -> anyhow::Result<Self> {
-        let network = Network::load(&nn::decode(model)?)?;
+        let network = Network::load(nn::decode(model)?, Options::SINGLE_THREADED)?;
         let embedding = network.outputs().iter().position(|port| port.name == "embedding").context("no output `embedding`")?;
         let settings = format!("{CACHE_VERSION} {} {}", env!("CARGO_PKG_VERSION"), serde_json::to_string(preprocess)?);
         let folder = cache.join(&sha256(format!("{} {settings}", sha256(model)).as_bytes())[..24]);

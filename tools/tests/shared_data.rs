@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use pawgate::model::{Classifier, Verdict};
-use pawgate::nn::{self, Network};
+use pawgate::nn::{self, Network, Options};
 use pawgate::vision::{self, Preprocess, ResizeRule};
 
 fn root() -> PathBuf {
@@ -53,7 +53,7 @@ fn both_backbones_see_an_imagenet_cat_on_the_sample() {
     let out = folder.path().join("imagenet.onnx");
     let [resnet, mobilenet] = weights(&data);
     succeed(&["build", "--imagenet", "--resnet", &resnet, "--mobilenet", &mobilenet, "--out", out.to_str().unwrap()]);
-    let network = Network::load(&nn::decode(&std::fs::read(&out).unwrap()).unwrap()).unwrap();
+    let network = Network::load(nn::decode(&std::fs::read(&out).unwrap()).unwrap(), Options::default()).unwrap();
     let cat = vision::decode(&std::fs::read(root().join("samples/cat.jpg")).unwrap()).unwrap();
     let rule = Preprocess::imagenet(ResizeRule::ShortSideCrop { short_side: 256 });
     let outputs = network.run(&rule.tensor(&cat).unwrap()).unwrap();
@@ -149,7 +149,7 @@ fn the_whole_recipe_makes_a_working_model_twice_the_same() {
         "three breeds that look nothing like each other: {report}"
     );
 
-    let classifier = Classifier::from_bytes(&model).unwrap();
+    let classifier = Classifier::from_bytes(&model, Options::default()).unwrap();
     let names: Vec<_> = classifier.metadata().labels.iter().map(|l| l.name.as_str()).collect();
     assert_eq!(names, ["Sphynx", "pug", "samoyed"]);
     let judge = |file: PathBuf| {

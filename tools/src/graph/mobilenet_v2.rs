@@ -146,7 +146,7 @@ impl InvertedResidual {
 mod tests {
     use super::*;
     use crate::weights::Tensor;
-    use pawgate::nn::Network;
+    use pawgate::nn::{Network, Options};
 
     /// Pseudo-random values in −1…1 (a linear congruential generator; only the spread matters).
     fn noise(count: usize, mut state: u32) -> Vec<f32> {
@@ -158,7 +158,7 @@ mod tests {
     }
 
     fn run(graph: GraphBuilder, image: &[f32]) -> Vec<f32> {
-        Network::load(&graph.finish(vec![])).unwrap().run(image).unwrap().remove(0)
+        Network::load(graph.finish(vec![]), Options::SINGLE_THREADED).unwrap().run(image).unwrap().remove(0)
     }
 
     #[test]

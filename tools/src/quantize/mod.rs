@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use pawgate::model::{Metadata, Provenance};
-use pawgate::nn::Network;
+use pawgate::nn::{Network, Options};
 use pawgate::vision::{self, Preprocess};
 use rayon::prelude::*;
 use serde_json::json;
@@ -74,7 +74,7 @@ pub struct Observations {
 pub fn observe(model: &ModelProto, pictures: &Pictures) -> anyhow::Result<Observations> {
     let points = qdq::points(model.graph.as_ref().context("the model has no graph")?)?;
     let names: Vec<Name> = points.iter().filter(|p| p.1 != Source::Image).map(|p| p.0.clone()).collect();
-    let network = Network::load(&with_outputs(model, &names))?;
+    let network = Network::load(with_outputs(model, &names), Options::SINGLE_THREADED)?;
     let bar = progress::bar("observing activations", 2 * pictures.len());
     let run = |tensor: &Vec<f32>| {
         let outputs = network.run(tensor)?;
@@ -245,7 +245,7 @@ pub fn describe(network: &ModelProto, head: &TrainedHead, quantisation: serde_js
 }
 
 fn embeddings(model: &ModelProto, pictures: &Pictures, what: &'static str) -> anyhow::Result<Vec<Vec<f32>>> {
-    let network = Network::load(&with_outputs(model, &["embedding".into()]))?;
+    let network = Network::load(with_outputs(model, &["embedding".into()]), Options::SINGLE_THREADED)?;
     let bar = progress::bar(what, pictures.len());
     let run = |tensor: &Vec<f32>| {
         let features = network.run(tensor)?.remove(0);

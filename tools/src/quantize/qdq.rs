@@ -253,7 +253,7 @@ mod tests {
     use super::*;
     use crate::graph::{Activation, ConvGeometry};
     use crate::weights::{Conv, Tensor};
-    use pawgate::nn::Network;
+    use pawgate::nn::{Network, Options};
 
     /// Every pattern of the real network once: a stem with a framed border, a max pool, a residual block with a linear branch,
     /// a depthwise convolution with ReLU6, pooling, joined features.
@@ -307,7 +307,7 @@ mod tests {
         let mut observed = network.clone();
         let outputs = names[1..].iter().map(|(n, _)| tract_onnx::pb::ValueInfoProto { name: n.clone(), ..Default::default() });
         observed.graph.as_mut().unwrap().output = outputs.collect();
-        let seen = Network::load(&observed).unwrap().run(&image).unwrap();
+        let seen = Network::load(observed, Options::SINGLE_THREADED).unwrap().run(&image).unwrap();
         let range = |values: &[f32]| {
             let ends = values.iter().fold((0.0f32, 0.0f32), |(low, high), &v| (low.min(v), high.max(v)));
             Affine::over(ends.0, ends.1)
@@ -329,8 +329,8 @@ mod tests {
                 of(&format!("{conv}/weight/scale")).iter().map(|s| calibration.ranges[input].scale * s).collect();
             assert_eq!(of(&format!("{conv}/bias/scale")), products, "{conv}: the bias is in steps of the accumulator");
         }
-        let found = Network::load(&written).unwrap().run(&image).unwrap().remove(0);
-        let exact = Network::load(&network).unwrap().run(&image).unwrap().remove(0);
+        let found = Network::load(written, Options::SINGLE_THREADED).unwrap().run(&image).unwrap().remove(0);
+        let exact = Network::load(network, Options::SINGLE_THREADED).unwrap().run(&image).unwrap().remove(0);
         let scale = exact.iter().fold(0.0f32, |m, v| m.max(v.abs()));
         for (i, (a, b)) in exact.iter().zip(&found).enumerate() {
             assert!((a - b).abs() < 0.03 * scale, "feature {i}: {a} in floats, {b} in int8 (largest {scale})");

@@ -1,0 +1,117 @@
+//! The rounding rule for 16 sums at once.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+
+use super::{Range, Requant};
+use crate::nn::kernels::Pixel;
+
+/// Range in registers.
+#[derive(Clone, Copy)]
+struct Limits {
+    min: __m512,
+    max: __m512,
+    zero_point: __m512i,
+}
+
+impl Limits {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn new(range: &Range) -> Self {
+        Self { min: _mm512_set1_ps(range.min), max: _mm512_set1_ps(range.max), zero_point: _mm512_set1_epi32(range.zero_point) }
+    }
+
+    /// Steps from the zero point as integers.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn steps(self, value: __m512) -> __m512i {
+        let clamped = _mm512_min_ps(_mm512_max_ps(value, self.min), self.max);
+        _mm512_cvt_roundps_epi32::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(clamped)
+    }
+
+    /// The stored value, 0…255.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn store(self, value: __m512) -> __m512i {
+        _mm512_add_epi32(self.steps(value), self.zero_point)
+    }
+}
+
+/// A layer's requantisation in registers: for sums of one channel a register.
+#[derive(Clone, Copy)]
+pub(in crate::nn::kernels) struct Finish {
+    limits: Limits,
+    sum: Limits,
+    own: __m512,
+    other: __m512,
+    other_zero_point: __m512i,
+}
+
+impl Finish {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(in crate::nn::kernels) fn new(requant: &Requant) -> Self {
+        let limits = Limits::new(&requant.range);
+        let zero = _mm512_setzero_ps();
+        let none = Self { limits, sum: limits, own: zero, other: zero, other_zero_point: _mm512_setzero_si512() };
+        match &requant.residual {
+            None => none,
+            Some(residual) => Self {
+                sum: Limits::new(&residual.range),
+                own: _mm512_set1_ps(residual.own),
+                other: _mm512_set1_ps(residual.other),
+                other_zero_point: _mm512_set1_epi32(residual.other_zero_point),
+                ..none
+            },
+        }
+    }
+
+    /// The stored bytes of `channel` for 16 pixels, each at its place within a [`Pixel`], other bytes zero.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(in crate::nn::kernels) fn channel(
+        self,
+        channel: usize,
+        sums: __m512i,
+        multiplier: f32,
+        other: Option<__m512i>,
+    ) -> __m512i {
+        let value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(multiplier));
+        let shift = _mm512_set1_epi32(8 * channel as i32);
+        let stored = match other {
+            None => self.limits.store(value),
+            Some(pixels) => {
+                let byte = _mm512_and_si512(_mm512_srlv_epi32(pixels, shift), _mm512_set1_epi32(0xFF));
+                let other = _mm512_cvtepi32_ps(_mm512_sub_epi32(byte, self.other_zero_point));
+                let own = _mm512_cvtepi32_ps(self.limits.steps(value));
+                self.sum.store(_mm512_add_ps(_mm512_mul_ps(own, self.own), _mm512_mul_ps(other, self.other)))
+            }
+        };
+        _mm512_sllv_epi32(stored, shift)
+    }
+
+    /// The stored values of sums that hold four channels of four pixels each.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(in crate::nn::kernels) fn mixed(self, sums: __m512i, multipliers: __m512) -> __m512i {
+        self.limits.store(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), multipliers))
+    }
+}
+
+/// 16 pixels from `pixels[at..]`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(in crate::nn::kernels) fn load(pixels: &[Pixel], at: usize) -> __m512i {
+    let pixels = &pixels[at..][..16];
+    // SAFETY: the slice above holds 16 pixels, 64 bytes; the load needs no alignment.
+    unsafe { _mm512_loadu_si512(pixels.as_ptr().cast()) }
+}
+
+/// Stores 16 pixels to `pixels[at..]`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(in crate::nn::kernels) fn store(pixels: &mut [Pixel], at: usize, value: __m512i) {
+    let pixels = &mut pixels[at..][..16];
+    // SAFETY: the slice above holds 16 pixels, 64 bytes; the store needs no alignment.
+    unsafe { _mm512_storeu_si512(pixels.as_mut_ptr().cast(), value) }
+}

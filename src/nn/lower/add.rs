@@ -1,0 +1,37 @@
+//! Add [+ Relu] → part of the convolution that makes one of its inputs, or an operator of its own.
+
+use super::conv::Addition;
+use super::*;
+use crate::nn::kernels::requant::Residual;
+use crate::nn::ops::add::Add;
+
+pub(super) fn lower(lowering: &mut Lowering<'_>, node: &Arc<NodeProto>, target: Target) -> Outcome<()> {
+    let names = [lowering.quantised_name(node, 0)?, lowering.quantised_name(node, 1)?];
+    // The later of two convolutions: its other input is there by then.
+    let position = |name: &String| lowering.pending.get(name).map(|layer| layer.position(lowering));
+    let fused = usize::from(position(&names[1]) > position(&names[0]));
+    let Some(layer) = lowering.pending.remove(&names[fused]) else { return standalone(lowering, node, target) };
+    let other = lowering.value(node, &names[1 - fused])?;
+    if other.flat {
+        return fail(node, "adds pooled features");
+    }
+    layer.wire(lowering, Some(Addition { other, target }))
+}
+
+fn standalone(lowering: &mut Lowering<'_>, node: &Arc<NodeProto>, target: Target) -> Outcome<()> {
+    let (a, b) = (lowering.read_planes(node, 0)?, lowering.read_planes(node, 1)?);
+    if a.picture != b.picture {
+        return fail(node, format!("adds {:?} and {:?}", a.picture, b.picture));
+    }
+    let storage = lowering.runtime.storage();
+    let sum = Residual {
+        own: a.affine.scale / target.affine.scale,
+        other: b.affine.scale / target.affine.scale,
+        other_zero_point: storage.of(b.affine.zero_point),
+        range: target.affine.range(target.activation, storage),
+    };
+    let op = Add::new(lowering.runtime, a.picture, storage.of(a.affine.zero_point), sum);
+    let outlet = lowering.wire(node, |l| l.model.wire_node(&node.name, op, &[a.outlet, b.outlet]))?[0];
+    lowering.values.insert(target.name, Value { outlet, picture: a.picture, affine: target.affine, flat: false });
+    Ok(())
+}
