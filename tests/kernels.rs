@@ -24,7 +24,8 @@ struct Case {
     bias: Vec<i32>,
     multiplier: Vec<f32>,
     range: (f32, f32, u8),
-    residual: Option<(f32, f32, u8, (f32, f32, u8), Vec<u8>)>,
+    /// Scales over that of the sum, zero points of own, other and sum, limits of the sum, and the added tensor.
+    residual: Option<([f32; 2], [u8; 3], [u8; 2], Vec<u8>)>,
 }
 
 impl Case {
@@ -46,11 +47,8 @@ impl Case {
             bias: (0..groups).map(|g| fours(g).map(bias)).collect(),
             multiplier: (0..groups).map(|g| fours(g).map(|c| self.multiplier.get(c).copied().unwrap_or(0.0))).collect(),
             range: range(self.range),
-            residual: self.residual.as_ref().map(|(own, other, zero, sum, _)| Residual {
-                own: *own,
-                other: *other,
-                other_zero_point: storage.of(*zero),
-                range: range(*sum),
+            residual: self.residual.as_ref().map(|([own, other], zeros, limits, _)| {
+                Residual::new((*own, zeros[0]), (*other, zeros[1]), zeros[2], *limits, storage)
             }),
         }
     }
@@ -75,7 +73,7 @@ impl Case {
                     sum += i32::from(weight) * (i32::from(value) - i32::from(self.zero_point));
                 }
             }
-            let other = self.residual.as_ref().map(|r| i32::from(r.4[(o * oh + y) * ow + x]));
+            let other = self.residual.as_ref().map(|r| i32::from(r.3[(o * oh + y) * ow + x]));
             out.push(requant.finish(o / 4, o % 4, sum, other) as u8);
         }
         out
@@ -120,7 +118,7 @@ impl Case {
                 if direct { (&input, &[0][..], plane) } else { (&staged, staging.taps(), staging.stride()) };
             let shape = Shape { outputs: self.outputs, inputs: self.inputs, taps, plane: stride };
             let weights = Packed::new(&self.weights, shape, *kernels.packing());
-            let other = self.residual.as_ref().map(|r| planes(&r.4, self.outputs, oh * ow, oh * ow));
+            let other = self.residual.as_ref().map(|r| planes(&r.3, self.outputs, oh * ow, oh * ow));
             for (group, out) in out.chunks_exact_mut(oh * ow).enumerate() {
                 // In two pieces where that is possible: a run may begin anywhere.
                 let half = length / kernels.lanes() / 2 * kernels.lanes();
@@ -195,8 +193,9 @@ fn case() -> impl Strategy<Value = Case> {
         let outputs = if depthwise { inputs } else { outputs };
         let kernel = window.kernel[0] * window.kernel[1] * if depthwise { 1 } else { inputs };
         let [oh, ow] = window.output(size).unwrap();
-        let residual =
-            (1e-3..4.0f32, 1e-3..4.0f32, any::<u8>(), range(), proptest::collection::vec(any::<u8>(), outputs * oh * ow));
+        let limits = any::<[u8; 2]>().prop_map(|[a, b]| [a.min(b), a.max(b)]);
+        let other = proptest::collection::vec(any::<u8>(), outputs * oh * ow);
+        let residual = ([1e-3..4.0f32, 1e-3..4.0f32], any::<[u8; 3]>(), limits, other);
         (
             proptest::collection::vec(any::<u8>(), inputs * size[0] * size[1]),
             weights(outputs * kernel),

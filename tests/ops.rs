@@ -159,7 +159,7 @@ fn convolution_with_an_addition_rounds_twice() {
             sums.iter().zip(&other).map(|(s, &o)| U8.store(U8.steps(s * 0.005) * 0.75 + f32::from(o) * 0.5) as u8).collect();
         everywhere(|runtime| {
             let storage = runtime.kernels().storage();
-            let residual = Residual { own: 0.75, other: 0.5, other_zero_point: storage.of(0), range: range(storage) };
+            let residual = Residual::new((0.75, 0), (0.5, 0), 0, [0, 255], storage);
             let requant = Requant { residual: Some(residual), ..requant(storage, 7, &weights, 0.005) };
             let window = Window { kernel: [kernel; 2], stride: [1; 2], pads };
             let op = Conv::new(runtime, input, 7, window, storage.of(0), &weights, requant).unwrap();
@@ -229,7 +229,7 @@ fn sums_and_joined_tensors() {
     everywhere(|runtime| {
         let storage = runtime.kernels().storage();
         let inputs = || vec![planes(runtime, picture, &a), planes(runtime, picture, &b)];
-        let sum = Residual { own: 0.25, other: 0.5, other_zero_point: storage.of(5), range: range(storage) };
+        let sum = Residual::new((0.25, 3), (0.5, 5), 0, [0, 255], storage);
         let found = run(Add::new(runtime, picture, storage.of(3), sum), inputs());
         assert_eq!(channels_first(runtime, picture, &found), sums);
 

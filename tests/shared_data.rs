@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use pawgate::model::{Classifier, Verdict};
+use pawgate::nn::Options;
 use pawgate::vision;
 use rayon::prelude::*;
 use walkdir::WalkDir;

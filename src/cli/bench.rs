@@ -180,12 +180,17 @@ fn fill_with_dense_weights(proto: &mut ModelProto) {
         }
         let channel = tensor.raw_data.len() / (tensor.dims[0].max(1) as usize);
         for weights in tensor.raw_data.chunks_mut(channel.max(1)) {
-            // Sums of four uniform values: near enough to normal, and quick.
-            let values: Vec<f32> = weights.iter().map(|_| (0..4).map(|_| uniform()).sum::<f32>() - 2.0).collect();
+            let values: Vec<f32> = weights.iter().map(|_| normal(&mut uniform)).collect();
             let largest = values.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
             weights.iter_mut().zip(values).for_each(|(w, v)| *w = (v / largest * 127.0).round() as i8 as u8);
         }
     }
+}
+
+/// A normally distributed number from two uniform ones (Box and Muller 1958).
+fn normal(mut uniform: impl FnMut() -> f32) -> f32 {
+    let radius = (-2.0 * (1.0 - uniform()).ln()).sqrt();
+    radius * (std::f32::consts::TAU * uniform()).cos()
 }
 
 /// Median time of each operator over some runs.

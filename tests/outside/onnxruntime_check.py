@@ -59,11 +59,8 @@ def main():
     # Breeds of a picture without a pet mean nothing; only what the gate lets through is compared.
     shown = np.array([json.loads(line)["verdict"] == "animal" for line in lines])
     agree = (breed.argmax(1) == ours["breed"].argmax(1))[shown]
-    # As long as pawgate computes the graph in floats, values in the middle between two steps fall to either side and the
-    # difference spreads (ONNX Runtime with and without its integer path differs as much): directions are compared, not steps.
-    cosine = (embedding * ours["embedding"]).sum(1) / np.linalg.norm(embedding, axis=1) / np.linalg.norm(ours["embedding"], axis=1)
-    print(f"cosine of the features: at least {cosine.min():.4f}")
-    if cosine.min() < 0.99 or (shown.any() and agree.mean() < 0.98):
+    # Without VNNI, ONNX Runtime's own x86 kernels saturate; its additions and means also round in another order than the contract.
+    if within < 0.99 or (shown.any() and agree.mean() < 0.995):
         sys.exit("pawgate and ONNX Runtime disagree on the same file and input")
 
 

@@ -274,9 +274,9 @@ fn has(isa: Isa) -> bool {
         #[cfg(target_arch = "aarch64")]
         Isa::Dotprod => std::arch::is_aarch64_feature_detected!("neon") && std::arch::is_aarch64_feature_detected!("dotprod"),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => is_x86_feature_detected!("avx2"),
+        Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
         #[cfg(target_arch = "x86_64")]
-        Isa::AvxVnni => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("avxvnni"),
+        Isa::AvxVnni => has(Isa::Avx2) && is_x86_feature_detected!("avxvnni"),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni => {
             is_x86_feature_detected!("avx2")

@@ -2,7 +2,6 @@
 
 use super::conv::Addition;
 use super::*;
-use crate::nn::kernels::requant::Residual;
 use crate::nn::ops::add::Add;
 
 pub(super) fn lower(lowering: &mut Lowering<'_>, node: &Arc<NodeProto>, target: Target) -> Outcome<()> {
@@ -24,12 +23,7 @@ fn standalone(lowering: &mut Lowering<'_>, node: &Arc<NodeProto>, target: Target
         return fail(node, format!("adds {:?} and {:?}", a.picture, b.picture));
     }
     let storage = lowering.runtime.storage();
-    let sum = Residual {
-        own: a.affine.scale / target.affine.scale,
-        other: b.affine.scale / target.affine.scale,
-        other_zero_point: storage.of(b.affine.zero_point),
-        range: target.affine.range(target.activation, storage),
-    };
+    let sum = target.sum(a.affine, b.affine, storage);
     let op = Add::new(lowering.runtime, a.picture, storage.of(a.affine.zero_point), sum);
     let outlet = lowering.wire(node, |l| l.model.wire_node(&node.name, op, &[a.outlet, b.outlet]))?[0];
     lowering.values.insert(target.name, Value { outlet, picture: a.picture, affine: target.affine, flat: false });

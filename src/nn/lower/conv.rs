@@ -2,7 +2,7 @@
 
 use super::message::{int, sizes, text};
 use super::*;
-use crate::nn::kernels::requant::{Requant, Residual};
+use crate::nn::kernels::requant::Requant;
 use crate::nn::kernels::stage::Window;
 use crate::nn::ops::conv::Conv;
 use crate::nn::ops::depthwise::Depthwise;
@@ -172,12 +172,7 @@ impl Layer {
             bias: in_fours(self.outputs, bias),
             multiplier: in_fours(self.outputs, multiplier),
             range: own.range(self.target.activation, storage),
-            residual: addition.map(|a| Residual {
-                own: own.scale / a.target.affine.scale,
-                other: a.other.affine.scale / a.target.affine.scale,
-                other_zero_point: storage.of(a.other.affine.zero_point),
-                range: a.target.affine.range(a.target.activation, storage),
-            }),
+            residual: addition.map(|a| a.target.sum(own, a.other.affine, storage)),
         }
     }
 }

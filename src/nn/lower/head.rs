@@ -26,21 +26,23 @@ pub(super) fn import(lowering: &mut Lowering<'_>) -> Result<(), LowerError> {
 
 /// The nodes of the head in their order, and the quantised tensors that they read.
 fn collect(lowering: &mut Lowering<'_>) -> Result<(Vec<Arc<NodeProto>>, Vec<(String, Value)>), LowerError> {
-    let mut wanted: Vec<String> = lowering.message.outputs().iter().map(|o| o.name.clone()).collect();
+    // Tensors and who reads them; nobody reads the graph's outputs.
+    let mut wanted: Vec<(String, Option<Arc<NodeProto>>)> =
+        lowering.message.outputs().iter().map(|o| (o.name.clone(), None)).collect();
     let (mut positions, mut features) = (HashSet::new(), Vec::<(String, Value)>::new());
-    while let Some(tensor) = wanted.pop() {
+    while let Some((tensor, reader)) = wanted.pop() {
         let Some(position) = lowering.message.position(&tensor) else { continue };
         let node = lowering.message.node(position);
         if !positions.insert(position) {
             continue;
         }
         if node.op_type != "DequantizeLinear" || lowering.message.constant(&node.input[0]).is_some() {
-            wanted.extend(node.input.iter().cloned());
+            wanted.extend(node.input.iter().map(|input| (input.clone(), Some(Arc::clone(&node)))));
             continue;
         }
         let value = lowering.value(&node, &node.input[0])?;
         if !value.flat {
-            let reader = lowering.message.nodes().iter().find(|n| n.input.contains(&node.output[0])).unwrap_or(&node);
+            let reader = reader.as_ref().unwrap_or(&node);
             fail(reader, format!("reads the picture `{}` as floats; only pooled features may be", node.input[0]))?;
         }
         if !features.iter().any(|(name, _)| *name == node.input[0]) {

@@ -22,7 +22,7 @@ use tract_core::internal::*;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
 
 use super::kernels::Storage;
-use super::kernels::requant::Range;
+use super::kernels::requant::{Range, Residual};
 use super::ops::Picture;
 use super::runtime::Runtime;
 use message::Message;
@@ -53,6 +53,11 @@ impl Affine {
     pub fn quantise(self, value: f32) -> u8 {
         // NaN becomes 0, as `as` has it; the picture's values are finite.
         ((value / self.scale).round_ties_even() + f32::from(self.zero_point)) as u8
+    }
+
+    /// Least and greatest stored value after `activation`.
+    fn limits(self, activation: Activation) -> [u8; 2] {
+        [activation.min, activation.max].map(|value| self.quantise(value))
     }
 
     /// Steps from the zero point that u8 can hold, in the kernels' storage, after `activation`.
@@ -268,6 +273,12 @@ struct Target {
 }
 
 impl Target {
+    /// The arithmetic of adding two tensors into this one.
+    fn sum(&self, own: Affine, other: Affine, storage: Storage) -> Residual {
+        let ratio = |of: Affine| (of.scale / self.affine.scale, of.zero_point);
+        Residual::new(ratio(own), ratio(other), self.affine.zero_point, self.affine.limits(self.activation), storage)
+    }
+
     fn require_no_activation(&self, node: &Arc<NodeProto>) -> Outcome<()> {
         if self.activation == Activation::NONE { Ok(()) } else { fail(node, "is followed by an activation") }
     }

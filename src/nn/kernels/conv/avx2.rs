@@ -14,11 +14,11 @@ const LANES: usize = 8;
 
 /// See [`super::ConvFn`].
 pub(in crate::nn::kernels) fn conv(run: &Run<'_>, output: &mut [Pixel]) {
-    // SAFETY: the table hands this function out only after finding AVX2 (`kernels::has`).
+    // SAFETY: the table hands this function out only after finding AVX2 and FMA (`kernels::has`).
     unsafe { dispatch(run, output) }
 }
 
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma")]
 fn dispatch(run: &Run<'_>, output: &mut [Pixel]) {
     let Form::Stream(stream) = run.weights.form() else { unreachable!("this packing has no dense form") };
     let lists = std::array::from_fn(|channel| stream.lists(run.group * 4 + channel)[1]);
@@ -29,7 +29,7 @@ fn dispatch(run: &Run<'_>, output: &mut [Pixel]) {
 
 /// Four channels of `V` vectors, one channel after the other, blocks of zeros left out.
 #[inline]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma")]
 fn stream_tile<const V: usize>(run: &Run<'_>, lists: [&[Quad]; 4], at: usize, output: &mut [Pixel]) {
     let finish = Finish::new(run.requant);
     let ones = _mm256_set1_epi16(1);
@@ -64,7 +64,7 @@ fn stream_tile<const V: usize>(run: &Run<'_>, lists: [&[Quad]; 4], at: usize, ou
 
 /// 8 pixels of the added tensor, if there is one.
 #[inline]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma")]
 pub(super) fn residual(run: &Run<'_>, at: usize) -> Option<__m256i> {
     match run.residual {
         Some(pixels) => Some(load(pixels, at)),

@@ -15,11 +15,11 @@ const LANES: usize = 8;
 
 /// See [`super::ConvFn`].
 pub(in crate::nn::kernels) fn conv(run: &Run<'_>, output: &mut [Pixel]) {
-    // SAFETY: the table hands this function out only after finding AVX2 and AVX-VNNI (`kernels::has`).
+    // SAFETY: the table hands this function out only after finding AVX2, FMA and AVX-VNNI (`kernels::has`).
     unsafe { dispatch(run, output) }
 }
 
-#[target_feature(enable = "avx2,avxvnni")]
+#[target_feature(enable = "avx2,fma,avxvnni")]
 fn dispatch(run: &Run<'_>, output: &mut [Pixel]) {
     let vectors = output.len() / LANES;
     match run.weights.form() {
@@ -51,7 +51,7 @@ struct Dense<'a> {
 
 /// Four channels of `V` vectors: 4 · V sums, each input vector loaded once for four channels.
 #[inline]
-#[target_feature(enable = "avx2,avxvnni")]
+#[target_feature(enable = "avx2,fma,avxvnni")]
 fn dense_tile<const V: usize>(run: &Run<'_>, dense: Dense<'_>, at: usize, output: &mut [Pixel]) {
     let bias = &run.requant.bias[run.group];
     let mut sums = [[_mm256_setzero_si256(); V]; 4];
@@ -88,7 +88,7 @@ fn dense_tile<const V: usize>(run: &Run<'_>, dense: Dense<'_>, at: usize, output
 }
 
 #[inline(never)]
-#[target_feature(enable = "avx2,avxvnni")]
+#[target_feature(enable = "avx2,fma,avxvnni")]
 fn finish_dense<const V: usize>(run: &Run<'_>, at: usize, sums: &[[__m256i; V]; 4], output: &mut [Pixel]) {
     let finish = Finish::new(run.requant);
     let multiplier = &run.requant.multiplier[run.group];
@@ -104,7 +104,7 @@ fn finish_dense<const V: usize>(run: &Run<'_>, at: usize, sums: &[[__m256i; V]; 
 
 /// Four channels of `V` vectors, one channel after the other, blocks of zeros left out.
 #[inline]
-#[target_feature(enable = "avx2,avxvnni")]
+#[target_feature(enable = "avx2,fma,avxvnni")]
 fn stream_tile<const V: usize>(run: &Run<'_>, lists: [&[Quad]; 4], at: usize, output: &mut [Pixel]) {
     let finish = Finish::new(run.requant);
     let mut bytes = [_mm256_setzero_si256(); V];

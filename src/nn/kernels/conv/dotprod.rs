@@ -4,7 +4,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::{DenseOrder, Form, Packing, Pairs, Quad, Run, tiles};
+use super::{DenseOrder, Form, Packing, Pairs, Quad, Run, full_tiles};
 use crate::nn::kernels::Pixel;
 use crate::nn::kernels::requant::neon::{Finish, load, store};
 
@@ -26,13 +26,13 @@ fn dispatch(run: &Run<'_>, output: &mut [Pixel]) {
         Form::Dense { weights, taps, planes, plane, .. } => {
             let size = taps.len() * planes * 4;
             let dense = Dense { weights: &weights[run.group * size..][..size], taps, planes: *planes, plane: *plane };
-            for (start, count) in tiles(vectors, 4) {
-                by_vectors!(count, dense_tile(run, dense, start * LANES, output), 1 2 3 4);
+            for (start, count) in full_tiles(vectors, 4, 5) {
+                by_vectors!(count, dense_tile(run, dense, start * LANES, output), 1 2 3 4 5);
             }
         }
         Form::Stream(stream) => {
             let lists = std::array::from_fn(|channel| stream.lists(run.group * 4 + channel)[1]);
-            for (start, count) in tiles(vectors, 8) {
+            for (start, count) in full_tiles(vectors, 8, 8) {
                 by_vectors!(count, stream_tile(run, lists, start * LANES, output), 1 2 3 4 5 6 7 8);
             }
         }
@@ -57,7 +57,167 @@ fn sdot<const LANE: u32>(mut sums: int32x4_t, pixels: int8x16_t, weights: int8x1
     sums
 }
 
-/// `V` registers of pixels, as few instructions as there are.
+/// Sixteen `sdot`: four registers of pixels with the four channels of a register of weights. Sum v0…v15: channel · 4 + register.
+macro_rules! sixteen {
+    ($p0:literal, $p1:literal, $p2:literal, $p3:literal, $weights:literal) => {
+        concat!(
+            sixteen!(@ "v0", "v1", "v2", "v3", $p0, $p1, $p2, $p3, $weights, "0"),
+            sixteen!(@ "v4", "v5", "v6", "v7", $p0, $p1, $p2, $p3, $weights, "1"),
+            sixteen!(@ "v8", "v9", "v10", "v11", $p0, $p1, $p2, $p3, $weights, "2"),
+            sixteen!(@ "v12", "v13", "v14", "v15", $p0, $p1, $p2, $p3, $weights, "3"),
+        )
+    };
+    (@ $s0:literal, $s1:literal, $s2:literal, $s3:literal, $p0:literal, $p1:literal, $p2:literal, $p3:literal, $w:literal, $lane:literal) => {
+        concat!(
+            "sdot ", $s0, ".4s, ", $p0, ".16b, ", $w, ".4b[", $lane, "]\n",
+            "sdot ", $s1, ".4s, ", $p1, ".16b, ", $w, ".4b[", $lane, "]\n",
+            "sdot ", $s2, ".4s, ", $p2, ".16b, ", $w, ".4b[", $lane, "]\n",
+            "sdot ", $s3, ".4s, ", $p3, ".16b, ", $w, ".4b[", $lane, "]\n",
+        )
+    };
+}
+
+/// Adds `chunks` of four planes to the sums of four channels and four vectors; returns the pointer to the plane after them. By
+/// hand because the compiler loads pixels with three instructions where one does: this loop is most of an inference.
+///
+/// # Safety
+/// `from` and the planes after it, `plane` pixels apart, four for each chunk, have 16 readable pixels each. `sums` has four
+/// vectors a channel; `chunks` is not empty.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn four_planes<const V: usize>(
+    sums: &mut [[int32x4_t; V]; 4],
+    mut from: *const Pixel,
+    plane: usize,
+    chunks: &[[[i8; 4]; 16]],
+) -> *const Pixel {
+    let [a, b, c, d] = sums;
+    // SAFETY: the caller's promise; a chunk of weights is 64 bytes, and the loop runs once for each.
+    unsafe {
+        asm!(
+            "2:",
+            "ld1 {{v24.16b, v25.16b, v26.16b, v27.16b}}, [{weights}], #64",
+            "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{from}], {plane}",
+            "ld1 {{v20.16b, v21.16b, v22.16b, v23.16b}}, [{from}], {plane}",
+            sixteen!("v16", "v17", "v18", "v19", "v24"),
+            "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{from}], {plane}",
+            sixteen!("v20", "v21", "v22", "v23", "v25"),
+            "ld1 {{v20.16b, v21.16b, v22.16b, v23.16b}}, [{from}], {plane}",
+            sixteen!("v16", "v17", "v18", "v19", "v26"),
+            "subs {count}, {count}, #1",
+            sixteen!("v20", "v21", "v22", "v23", "v27"),
+            "b.ne 2b",
+            from = inout(reg) from,
+            plane = in(reg) plane * size_of::<Pixel>(),
+            weights = inout(reg) chunks.as_ptr() => _,
+            count = inout(reg) chunks.len() => _,
+            inout("v0") a[0], inout("v1") a[1], inout("v2") a[2], inout("v3") a[3],
+            inout("v4") b[0], inout("v5") b[1], inout("v6") b[2], inout("v7") b[3],
+            inout("v8") c[0], inout("v9") c[1], inout("v10") c[2], inout("v11") c[3],
+            inout("v12") d[0], inout("v13") d[1], inout("v14") d[2], inout("v15") d[3],
+            out("v16") _, out("v17") _, out("v18") _, out("v19") _,
+            out("v20") _, out("v21") _, out("v22") _, out("v23") _,
+            out("v24") _, out("v25") _, out("v26") _, out("v27") _,
+            options(readonly, nostack)
+        );
+    }
+    from
+}
+
+/// Eight `sdot`: v16…v23 with one block of v24, into v0…v7.
+macro_rules! eight {
+    ($lane:literal) => {
+        concat!(
+            "sdot v0.4s, v16.16b, v24.4b[",
+            $lane,
+            "]\n",
+            "sdot v1.4s, v17.16b, v24.4b[",
+            $lane,
+            "]\n",
+            "sdot v2.4s, v18.16b, v24.4b[",
+            $lane,
+            "]\n",
+            "sdot v3.4s, v19.16b, v24.4b[",
+            $lane,
+            "]\n",
+            "sdot v4.4s, v20.16b, v24.4b[",
+            $lane,
+            "]\n",
+            "sdot v5.4s, v21.16b, v24.4b[",
+            $lane,
+            "]\n",
+            "sdot v6.4s, v22.16b, v24.4b[",
+            $lane,
+            "]\n",
+            "sdot v7.4s, v23.16b, v24.4b[",
+            $lane,
+            "]\n",
+        )
+    };
+}
+
+/// Moves on by the lowest distance left and loads 32 pixels from there.
+macro_rules! next_block {
+    () => {
+        concat!(
+            "add {from}, {from}, {deltas:w}, uxth #2\n",
+            "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{from}]\n",
+            "add {second}, {from}, #64\n",
+            "ld1 {{v20.16b, v21.16b, v22.16b, v23.16b}}, [{second}]\n",
+        )
+    };
+}
+
+/// Adds a list of blocks to the sums of one channel and eight vectors; by hand for the same reason as [`four_planes`].
+///
+/// # Safety
+/// 32 pixels are readable at every block's distance from `from`. `sums` has eight vectors; `list` is not empty.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn eight_vectors<const V: usize>(sums: &mut [int32x4_t; V], from: *const Pixel, list: &[Quad]) {
+    // SAFETY: the caller's promise; a quad is 24 bytes, distances first, and the loop runs once for each.
+    unsafe {
+        asm!(
+            "2:",
+            "ldr {deltas}, [{quads}], #24",
+            "ldr q24, [{quads}, #-16]",
+            next_block!(),
+            eight!("0"),
+            "lsr {deltas}, {deltas}, #16",
+            next_block!(),
+            eight!("1"),
+            "lsr {deltas}, {deltas}, #16",
+            next_block!(),
+            eight!("2"),
+            "lsr {deltas}, {deltas}, #16",
+            next_block!(),
+            "cmp {quads}, {end}",
+            eight!("3"),
+            "b.ne 2b",
+            from = inout(reg) from => _,
+            second = out(reg) _,
+            deltas = out(reg) _,
+            quads = inout(reg) list.as_ptr() => _,
+            end = in(reg) list.as_ptr_range().end,
+            inout("v0") sums[0], inout("v1") sums[1], inout("v2") sums[2], inout("v3") sums[3],
+            inout("v4") sums[4], inout("v5") sums[5], inout("v6") sums[6], inout("v7") sums[7],
+            out("v16") _, out("v17") _, out("v18") _, out("v19") _,
+            out("v20") _, out("v21") _, out("v22") _, out("v23") _, out("v24") _,
+            options(readonly, nostack)
+        );
+    }
+}
+
+/// Products with one block for all vectors of a tile.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn add<const V: usize, const LANE: u32>(sums: &mut [int32x4_t; V], pixels: [int8x16_t; V], weights: int8x16_t) {
+    for v in 0..V {
+        sums[v] = sdot::<LANE>(sums[v], pixels[v], weights);
+    }
+}
+
+/// `V` registers of pixels.
 ///
 /// # Safety
 /// `from` points to `V` · 4 readable pixels.
@@ -65,18 +225,9 @@ fn sdot<const LANE: u32>(mut sums: int32x4_t, pixels: int8x16_t, weights: int8x1
 #[target_feature(enable = "neon")]
 unsafe fn pixels<const V: usize>(from: *const Pixel) -> [int8x16_t; V] {
     let mut pixels = [vdupq_n_s8(0); V];
-    for (i, four) in pixels.chunks_mut(4).enumerate() {
-        // SAFETY: the caller's promise; `four` is no longer than what is left of V.
-        unsafe {
-            let from: *const i8 = from.add(i * 4 * LANES).cast();
-            match four {
-                [a, b, c, d] => int8x16x4_t(*a, *b, *c, *d) = vld1q_s8_x4(from),
-                [a, b, c] => int8x16x3_t(*a, *b, *c) = vld1q_s8_x3(from),
-                [a, b] => int8x16x2_t(*a, *b) = vld1q_s8_x2(from),
-                [a] => *a = vld1q_s8(from),
-                _ => {}
-            }
-        }
+    for (v, pixels) in pixels.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        *pixels = unsafe { vld1q_s8(from.add(v * LANES).cast()) };
     }
     pixels
 }
@@ -97,32 +248,25 @@ struct Dense<'a> {
 fn dense_tile<const V: usize>(run: &Run<'_>, dense: Dense<'_>, at: usize, output: &mut [Pixel]) {
     let bias = &run.requant.bias[run.group];
     let mut sums: [[int32x4_t; V]; 4] = std::array::from_fn(|c| [vdupq_n_s32(bias[c]); V]);
-    let mut step = |from: *const Pixel, weights: int8x16_t| {
-        // SAFETY: `Run::check`: first + run + reach is within the input, reach being the largest tap + plane offset.
-        let pixels = unsafe { pixels::<V>(from) };
-        for v in 0..V {
-            sums[0][v] = sdot::<0>(sums[0][v], pixels[v], weights);
-            sums[1][v] = sdot::<1>(sums[1][v], pixels[v], weights);
-            sums[2][v] = sdot::<2>(sums[2][v], pixels[v], weights);
-            sums[3][v] = sdot::<3>(sums[3][v], pixels[v], weights);
-        }
-    };
     for (tap, blocks) in dense.taps.iter().zip(dense.weights.chunks_exact(dense.planes * 4)) {
-        // SAFETY: see `step`.
+        // SAFETY: `Run::check`: first + run + reach is within the input, reach being the largest tap + plane offset.
         let mut from = unsafe { run.input.as_ptr().add(run.first + at + tap) };
-        let (fours, rest) = blocks.as_chunks::<16>();
-        for four in fours {
-            // SAFETY: 16 blocks are 64 bytes.
-            let int8x16x4_t(w0, w1, w2, w3) = unsafe { vld1q_s8_x4(four.as_ptr().cast()) };
-            for weights in [w0, w1, w2, w3] {
-                step(from, weights);
-                from = from.wrapping_add(dense.plane);
-            }
+        let (fours, _) = blocks.as_chunks::<16>();
+        if V == 4 && !fours.is_empty() {
+            // SAFETY: as above, for the four planes of each chunk.
+            from = unsafe { four_planes(&mut sums, from, dense.plane, fours) };
         }
-        for block in rest.as_chunks::<4>().0 {
-            // SAFETY: four blocks are 16 bytes.
-            step(from, unsafe { vld1q_s8(block.as_ptr().cast()) });
+        let done = if V == 4 { fours.len() * 16 } else { 0 };
+        for block in blocks[done..].as_chunks::<4>().0 {
+            // SAFETY: four blocks are 16 bytes; the tile's last vector ends within the run, as above.
+            let (weights, pixels) = unsafe { (vld1q_s8(block.as_ptr().cast()), pixels::<V>(from)) };
             from = from.wrapping_add(dense.plane);
+            for v in 0..V {
+                sums[0][v] = sdot::<0>(sums[0][v], pixels[v], weights);
+                sums[1][v] = sdot::<1>(sums[1][v], pixels[v], weights);
+                sums[2][v] = sdot::<2>(sums[2][v], pixels[v], weights);
+                sums[3][v] = sdot::<3>(sums[3][v], pixels[v], weights);
+            }
         }
     }
     let finish = Finish::new(run.requant);
@@ -147,26 +291,24 @@ fn stream_tile<const V: usize>(run: &Run<'_>, lists: [&[Quad]; 4], at: usize, ou
         let mut sums = [vdupq_n_s32(run.requant.bias[run.group][c]); V];
         // SAFETY: `Run::check`: first + run lies within the input.
         let mut from = unsafe { run.input.as_ptr().add(run.first + at) };
-        for quad in lists[c] {
+        if V == 8 && !lists[c].is_empty() {
+            // SAFETY: the distances of a list add up to at most the weights' reach (`pack`), which `Run::check` allows for.
+            unsafe { eight_vectors(&mut sums, from, lists[c]) };
+        }
+        for quad in if V == 8 { &[] } else { lists[c] } {
             // SAFETY: four blocks are 16 bytes.
             let weights = unsafe { vld1q_s8(quad.weights.as_ptr().cast()) };
-            let mut deltas = u64::from_le_bytes(std::array::from_fn(|i| quad.deltas[i / 2].to_le_bytes()[i % 2]));
-            for j in 0..4 {
-                // SAFETY: the distances of a list add up to at most the weights' reach (`pack`), which `Run::check` allows for,
-                // so `V` vectors from here lie within the input.
-                let pixels = unsafe {
-                    from = from.add(usize::from(deltas as u16));
-                    pixels::<V>(from)
-                };
-                deltas >>= 16;
-                for v in 0..V {
-                    sums[v] = match j {
-                        0 => sdot::<0>(sums[v], pixels[v], weights),
-                        1 => sdot::<1>(sums[v], pixels[v], weights),
-                        2 => sdot::<2>(sums[v], pixels[v], weights),
-                        _ => sdot::<3>(sums[v], pixels[v], weights),
-                    };
-                }
+            // SAFETY: the distances of a list add up to at most the weights' reach (`pack`), which `Run::check` allows for, so `V`
+            // vectors from each block lie within the input.
+            unsafe {
+                from = from.add(usize::from(quad.deltas[0]));
+                add::<V, 0>(&mut sums, pixels::<V>(from), weights);
+                from = from.add(usize::from(quad.deltas[1]));
+                add::<V, 1>(&mut sums, pixels::<V>(from), weights);
+                from = from.add(usize::from(quad.deltas[2]));
+                add::<V, 2>(&mut sums, pixels::<V>(from), weights);
+                from = from.add(usize::from(quad.deltas[3]));
+                add::<V, 3>(&mut sums, pixels::<V>(from), weights);
             }
         }
         for v in 0..V {

@@ -105,6 +105,17 @@ pub(super) fn tiles(vectors: usize, most: usize) -> impl Iterator<Item = (usize,
     })
 }
 
+/// As [`tiles`], but of exactly `full` vectors, except for what is left: at most `most` in the last tile, or the last two equal.
+#[cfg(any(target_arch = "aarch64", test))]
+fn full_tiles(vectors: usize, full: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let rest = vectors % full;
+    // Less than half a tile is better joined to the one before.
+    let rest = if rest != 0 && rest * 2 < full && vectors > full { full + rest } else { rest };
+    let whole = (vectors - rest) / full;
+    let last = tiles(rest, most).map(move |(start, count)| (whole * full + start, count));
+    (0..whole).map(move |i| (i * full, full)).chain(last)
+}
+
 /// Four weights as one 32-bit operand.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline]
@@ -114,6 +125,21 @@ fn word(block: [i8; 4]) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn full_tiles_cover_everything() {
+        for (vectors, full, most) in (0..60).flat_map(|v| [(v, 4, 5), (v, 8, 8), (v, 4, 4)]) {
+            let tiles: Vec<_> = super::full_tiles(vectors, full, most).collect();
+            let mut next = 0;
+            for &(start, count) in &tiles {
+                assert_eq!(start, next);
+                assert!((1..=most).contains(&count));
+                next += count;
+            }
+            assert_eq!(next, vectors);
+            assert!(tiles.len() <= vectors.div_ceil(full));
+        }
+    }
+
     #[test]
     fn tiles_cover_everything_evenly() {
         for vectors in 0..60 {

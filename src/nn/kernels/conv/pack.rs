@@ -54,7 +54,8 @@ pub enum Form {
         planes: usize,
         /// Pixels between planes.
         plane: usize,
-        /// [`DenseOrder::Channels`] only: for each channel, tap and four planes, 1 when four products do not fit in 16 bits.
+        /// [`DenseOrder::Channels`] only: for each channel and tap, whether four products of some four planes do not fit in 16 bits
+        /// (1 or 0), and the same for each four planes.
         wide: Vec<u8>,
     },
     /// The blocks that are not zero.
@@ -169,7 +170,10 @@ fn dense(weights: &[i8], shape: &Shape<'_>, groups: usize, order: DenseOrder) ->
             for (output, tap) in (0..groups * 4).flat_map(|o| (0..taps).map(move |t| (o, t))) {
                 let start = packed.len();
                 packed.extend((0..planes).map(|plane| shape.block(weights, output, plane, tap)));
+                let first = wide.len();
+                wide.push(0);
                 wide.extend(packed[start..].as_chunks::<4>().0.iter().map(|quad| u8::from(!fits_in_fours(quad))));
+                wide[first] = u8::from(wide[first + 1..].contains(&1));
             }
         }
     }

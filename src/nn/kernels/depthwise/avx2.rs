@@ -12,19 +12,19 @@ const LANES: usize = 8;
 
 /// See [`super::DepthwiseFn`].
 pub(in crate::nn::kernels) fn depthwise(run: &Run<'_>, output: &mut [Pixel]) {
-    // SAFETY: the table hands this function out only after finding AVX2 (`kernels::has`).
+    // SAFETY: the table hands this function out only after finding AVX2 and FMA (`kernels::has`).
     unsafe { pixels(run, output) }
 }
 
 /// Two taps' weights as pairs of 16 bits, channel by channel, in both 128-bit lanes.
 #[inline]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma")]
 fn weights([a, b]: &[[i8; 4]; 2]) -> __m256i {
     let pair = |c: usize| i32::from(a[c]) & 0xFFFF | i32::from(b[c]) << 16;
     _mm256_broadcastsi128_si256(_mm_setr_epi32(pair(0), pair(1), pair(2), pair(3)))
 }
 
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma")]
 fn pixels(run: &Run<'_>, output: &mut [Pixel]) {
     let finish = Finish::new(run.requant);
     let bias = run.requant.bias[run.group];

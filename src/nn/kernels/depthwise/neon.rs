@@ -5,7 +5,8 @@ use std::arch::aarch64::*;
 
 use super::Run;
 use crate::nn::kernels::Pixel;
-use crate::nn::kernels::requant::neon::{Finish, load, store};
+use crate::nn::kernels::conv::neon::{smlal2, smull2};
+use crate::nn::kernels::requant::neon::{Finish, store};
 
 const LANES: usize = 4;
 
@@ -17,12 +18,13 @@ pub(in crate::nn::kernels) fn depthwise(run: &Run<'_>, output: &mut [Pixel]) {
 
 #[target_feature(enable = "neon")]
 fn pixels(run: &Run<'_>, output: &mut [Pixel]) {
-    let pairs = output.len() / (2 * LANES);
-    for at in (0..pairs).map(|i| i * 2 * LANES) {
-        tile::<2>(run, at, output);
+    let vectors = output.len() / LANES;
+    let whole = vectors / 4 * 4;
+    for at in (0..whole).step_by(4) {
+        tile::<4>(run, at * LANES, output);
     }
-    if output.len() % (2 * LANES) != 0 {
-        tile::<1>(run, pairs * 2 * LANES, output);
+    for at in whole..vectors {
+        tile::<1>(run, at * LANES, output);
     }
 }
 
@@ -39,9 +41,10 @@ fn tile<const V: usize>(run: &Run<'_>, at: usize, output: &mut [Pixel]) {
     for (taps, kernel) in taps.iter().zip(kernels) {
         let [wa, wb] = kernel.map(|w| vreinterpretq_s8_s32(vdupq_n_s32(i32::from_ne_bytes(w.map(|b| b as u8)))));
         for (v, sums) in sums.iter_mut().enumerate() {
-            let [a, b] = taps.map(|tap| load(run.input, at + v * LANES + tap));
+            // SAFETY: `Run::check`: the run's last pixel and the largest tap lie within the input.
+            let [a, b] = taps.map(|tap| unsafe { vld1q_s8(run.input.as_ptr().add(at + v * LANES + tap).cast()) });
             let low = vmlal_s8(vmull_s8(vget_low_s8(a), vget_low_s8(wa)), vget_low_s8(b), vget_low_s8(wb));
-            let high = vmlal_high_s8(vmull_high_s8(a, wa), b, wb);
+            let high = smlal2(smull2(a, wa), b, wb);
             sums[0] = vaddw_s16(sums[0], vget_low_s16(low));
             sums[1] = vaddw_high_s16(sums[1], low);
             sums[2] = vaddw_s16(sums[2], vget_low_s16(high));

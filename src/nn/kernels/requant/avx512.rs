@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::{Range, Requant};
-use crate::nn::kernels::Pixel;
+use crate::nn::kernels::{Pixel, Storage};
 
 /// Range in registers.
 #[derive(Clone, Copy)]
@@ -41,29 +41,38 @@ impl Limits {
 #[derive(Clone, Copy)]
 pub(in crate::nn::kernels) struct Finish {
     limits: Limits,
-    sum: Limits,
+    residual: Residual,
+}
+
+/// A [`super::Residual`] in registers. Stored values are those of the file here: u8.
+#[derive(Clone, Copy)]
+struct Residual {
     own: __m512,
     other: __m512,
-    other_zero_point: __m512i,
+    fixed: __m512,
+    own_zero_point: __m512,
+    least: __m512,
+    greatest: __m512,
 }
 
 impl Finish {
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(in crate::nn::kernels) fn new(requant: &Requant) -> Self {
-        let limits = Limits::new(&requant.range);
-        let zero = _mm512_setzero_ps();
-        let none = Self { limits, sum: limits, own: zero, other: zero, other_zero_point: _mm512_setzero_si512() };
-        match &requant.residual {
-            None => none,
-            Some(residual) => Self {
-                sum: Limits::new(&residual.range),
-                own: _mm512_set1_ps(residual.own),
-                other: _mm512_set1_ps(residual.other),
-                other_zero_point: _mm512_set1_epi32(residual.other_zero_point),
-                ..none
-            },
-        }
+        let none = super::Residual::new((0.0, 0), (0.0, 0), 0, [0, 0], Storage::U8);
+        let residual = match &requant.residual {
+            Some(residual) => residual,
+            None => &none,
+        };
+        let residual = Residual {
+            own: _mm512_set1_ps(residual.own),
+            other: _mm512_set1_ps(residual.other),
+            fixed: _mm512_set1_ps(residual.fixed),
+            own_zero_point: _mm512_set1_ps(residual.own_zero_point),
+            least: _mm512_set1_ps(residual.least),
+            greatest: _mm512_set1_ps(residual.greatest),
+        };
+        Self { limits: Limits::new(&requant.range), residual }
     }
 
     /// The stored bytes of `channel` for 16 pixels, each at its place within a [`Pixel`], other bytes zero.
@@ -81,10 +90,13 @@ impl Finish {
         let stored = match other {
             None => self.limits.store(value),
             Some(pixels) => {
+                let sum = self.residual;
                 let byte = _mm512_and_si512(_mm512_srlv_epi32(pixels, shift), _mm512_set1_epi32(0xFF));
-                let other = _mm512_cvtepi32_ps(_mm512_sub_epi32(byte, self.other_zero_point));
-                let own = _mm512_cvtepi32_ps(self.limits.steps(value));
-                self.sum.store(_mm512_add_ps(_mm512_mul_ps(own, self.own), _mm512_mul_ps(other, self.other)))
+                let own = _mm512_add_ps(_mm512_cvtepi32_ps(self.limits.steps(value)), sum.own_zero_point);
+                let other = _mm512_fmadd_ps(_mm512_cvtepi32_ps(byte), sum.other, sum.fixed);
+                let value = _mm512_fmadd_ps(own, sum.own, other);
+                let clamped = _mm512_min_ps(_mm512_max_ps(value, sum.least), sum.greatest);
+                _mm512_cvt_roundps_epi32::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(clamped)
             }
         };
         _mm512_sllv_epi32(stored, shift)

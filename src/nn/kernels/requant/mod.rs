@@ -1,8 +1,8 @@
 //! The one rounding rule: from a 32-bit sum to a quantised activation.
 //!
 //! `y = round_half_even(clamp(acc as f32 · m)) + z_y`, with `m = (s_x · s_w) / s_y` in f32. Clamping comes before the conversion,
-//! so nothing overflows; products and sums of floats are rounded one by one (no fused multiply-add), so every instruction set
-//! gets the same bits. Source: docs/int8-contract.md.
+//! so nothing overflows. Where an addition follows ([`Residual`]), multiplications and additions are fused, on every
+//! instruction set alike, so all get the same bits. Source: docs/int8-contract.md.
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx2;
@@ -10,6 +10,8 @@ pub(super) mod avx2;
 pub(super) mod avx512;
 #[cfg(target_arch = "aarch64")]
 pub(super) mod neon;
+
+use super::Storage;
 
 /// Where the rounded value may lie, and what zero is stored as.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,23 +36,43 @@ impl Range {
     }
 }
 
-/// A second tensor that is added to a convolution's rounded output, and rounded again.
+/// A second tensor that is added to a convolution's rounded output, and rounded again:
+/// `y = round_half_even(clamp(fma(a, s_a / s_y, fma(b, s_b / s_y, fixed))))` with
+/// `fixed = z_y − ((s_a / s_y) · z_a + (s_b / s_y) · z_b)`, a and b as the file stores them (u8), each `fma` rounded once. That is what
+/// ONNX Runtime computes where the CPU has FMA, so on the same file the two agree to the last bit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Residual {
-    /// Scale of the convolution's output over the scale of the sum.
-    pub own: f32,
-    /// Scale of the added tensor over the scale of the sum.
-    pub other: f32,
-    /// Stored value that means zero in the added tensor.
-    pub other_zero_point: i32,
-    /// Range of the sum.
-    pub range: Range,
+    own: f32,
+    other: f32,
+    fixed: f32,
+    own_zero_point: f32,
+    /// Least and greatest value of the sum, as the file stores them.
+    least: f32,
+    greatest: f32,
+    storage: Storage,
 }
 
 impl Residual {
-    /// `steps` of the convolution's output and the `other` tensor's stored value, added.
+    /// `own` and `other` are the scales of the convolution's output and of the added tensor over that of the sum, with the zero
+    /// points that the file has; `least` and `greatest` limit the sum, whose zero point is `zero_point`, as the file stores it.
+    pub fn new(own: (f32, u8), other: (f32, u8), zero_point: u8, [least, greatest]: [u8; 2], storage: Storage) -> Self {
+        let fixed = f32::from(zero_point) - (own.0 * f32::from(own.1) + other.0 * f32::from(other.1));
+        Self {
+            own: own.0,
+            other: other.0,
+            fixed,
+            own_zero_point: f32::from(own.1),
+            least: f32::from(least),
+            greatest: f32::from(greatest),
+            storage,
+        }
+    }
+
+    /// Adds `steps` of the convolution's output, counted from its zero point, and a stored value of the `other` tensor.
     pub fn add(&self, steps: f32, other: i32) -> i32 {
-        self.range.store(steps * self.own + (other - self.other_zero_point) as f32 * self.other)
+        let (own, other) = (steps + self.own_zero_point, (other - self.storage.of(0)) as f32);
+        let value = own.mul_add(self.own, other.mul_add(self.other, self.fixed));
+        value.max(self.least).min(self.greatest).round_ties_even() as i32 + self.storage.of(0)
     }
 }
 
@@ -104,10 +126,15 @@ mod tests {
 
     #[test]
     fn a_residual_is_rounded_twice() {
-        let residual = Residual { own: 0.5, other: 1.0, other_zero_point: 3, range: U8 };
-        let requant = Requant { bias: vec![], multiplier: vec![[1.0; 4]], range: U8, residual: Some(residual) };
-        // 3 stays 3; half of it is 1.5; the other adds 7 − 3: 5.5 becomes 6.
-        assert_eq!(requant.finish(0, 2, 3, Some(7)), 6);
-        assert_eq!(requant.finish(0, 2, -50, Some(0)), 0, "saturates before and after the sum");
+        for storage in [Storage::U8, Storage::I8] {
+            let range = Range { zero_point: storage.of(0), ..U8 };
+            let residual = Residual::new((0.5, 0), (1.0, 3), 0, [0, 255], storage);
+            let requant = Requant { bias: vec![], multiplier: vec![[1.0; 4]], range, residual: Some(residual) };
+            // 2.6 becomes 3; half of it is 1.5; the other adds 7 − 3: 5.5 becomes 6.
+            let multiplied = Requant { multiplier: vec![[1.3; 4]], ..requant.clone() };
+            assert_eq!(multiplied.finish(0, 2, 2, Some(storage.of(7))), storage.of(6));
+            assert_eq!(requant.finish(0, 2, -50, Some(storage.of(0))), storage.of(0), "saturates before and after the sum");
+            assert_eq!(requant.finish(0, 2, 999, Some(storage.of(255))), storage.of(255));
+        }
     }
 }

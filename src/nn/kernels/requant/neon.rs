@@ -4,38 +4,41 @@
 use std::arch::aarch64::*;
 
 use super::{Range, Requant};
-use crate::nn::kernels::Pixel;
+use crate::nn::kernels::{Pixel, Storage};
 
 /// A layer's requantisation in registers.
 #[derive(Clone, Copy)]
 pub(in crate::nn::kernels) struct Finish {
     min: float32x4_t,
     max: float32x4_t,
-    sum_min: float32x4_t,
-    sum_max: float32x4_t,
     own: float32x4_t,
     other: float32x4_t,
-    other_zero_point: int32x4_t,
-    /// Zero point of what is stored, in every byte.
-    zero_point: int8x16_t,
+    fixed: float32x4_t,
+    own_zero_point: float32x4_t,
+    least: float32x4_t,
+    greatest: float32x4_t,
+    /// What is added to every byte in the end: the zero point; after an addition, what makes the file's u8 a stored i8.
+    offset: int8x16_t,
 }
 
 impl Finish {
     #[inline]
     #[target_feature(enable = "neon")]
     pub(in crate::nn::kernels) fn new(requant: &Requant) -> Self {
-        let none = super::Residual { own: 0.0, other: 0.0, other_zero_point: 0, range: requant.range };
-        let residual = requant.residual.unwrap_or(none);
-        let Range { min, max, .. } = requant.range;
+        let none = super::Residual::new((0.0, 0), (0.0, 0), 0, [0, 0], Storage::I8);
+        let residual = requant.residual.as_ref().unwrap_or(&none);
+        let Range { min, max, zero_point } = requant.range;
+        let offset = if requant.residual.is_some() { Storage::I8.of(0) } else { zero_point };
         Self {
             min: vdupq_n_f32(min),
             max: vdupq_n_f32(max),
-            sum_min: vdupq_n_f32(residual.range.min),
-            sum_max: vdupq_n_f32(residual.range.max),
             own: vdupq_n_f32(residual.own),
             other: vdupq_n_f32(residual.other),
-            other_zero_point: vdupq_n_s32(residual.other_zero_point),
-            zero_point: vdupq_n_s8(residual.range.zero_point as i8),
+            fixed: vdupq_n_f32(residual.fixed),
+            own_zero_point: vdupq_n_f32(residual.own_zero_point),
+            least: vdupq_n_f32(residual.least),
+            greatest: vdupq_n_f32(residual.greatest),
+            offset: vdupq_n_s8(offset as i8),
         }
     }
 
@@ -56,15 +59,17 @@ impl Finish {
         let steps = match other {
             None => vcvtnq_s32_f32(clamped),
             Some(pixels) => {
+                // Stored i8 → the file's u8, and this channel's byte of it.
+                let file = veorq_u32(vreinterpretq_u32_s32(pixels), vdupq_n_u32(0x8080_8080));
                 let byte = match channel {
-                    0 => vshlq_n_s32::<24>(pixels),
-                    1 => vshlq_n_s32::<16>(pixels),
-                    2 => vshlq_n_s32::<8>(pixels),
-                    _ => pixels,
+                    0 => vandq_u32(file, vdupq_n_u32(0xFF)),
+                    1 => vandq_u32(vshrq_n_u32::<8>(file), vdupq_n_u32(0xFF)),
+                    2 => vandq_u32(vshrq_n_u32::<16>(file), vdupq_n_u32(0xFF)),
+                    _ => vshrq_n_u32::<24>(file),
                 };
-                let other = vcvtq_f32_s32(vsubq_s32(vshrq_n_s32::<24>(byte), self.other_zero_point));
-                let sum = vaddq_f32(vmulq_f32(vrndnq_f32(clamped), self.own), vmulq_f32(other, self.other));
-                vcvtnq_s32_f32(vminq_f32(vmaxq_f32(sum, self.sum_min), self.sum_max))
+                let own = vaddq_f32(vrndnq_f32(clamped), self.own_zero_point);
+                let sum = vfmaq_f32(vfmaq_f32(self.fixed, vcvtq_f32_u32(byte), self.other), own, self.own);
+                vcvtnq_s32_f32(vminq_f32(vmaxq_f32(sum, self.least), self.greatest))
             }
         };
         match channel {
@@ -75,12 +80,12 @@ impl Finish {
         }
     }
 
-    /// The stored bytes of what [`Self::channel`] put together: the zero point is added modulo 256, which is exact because the
+    /// The stored bytes of what [`Self::channel`] put together: the offset is added modulo 256, which is exact because the
     /// sum is in −128…127.
     #[inline]
     #[target_feature(enable = "neon")]
     pub(in crate::nn::kernels) fn stored(self, bytes: int32x4_t) -> int8x16_t {
-        vaddq_s8(vreinterpretq_s8_s32(bytes), self.zero_point)
+        vaddq_s8(vreinterpretq_s8_s32(bytes), self.offset)
     }
 
     /// Four channels of four pixels, a pixel a register, as stored.
@@ -93,7 +98,7 @@ impl Finish {
         };
         // Even 16-bit parts, then even bytes: the low byte of each value, in order.
         let [low, high] = [0, 2].map(|i| vreinterpretq_s8_s16(vuzp1q_s16(steps(sums[i]), steps(sums[i + 1]))));
-        vaddq_s8(vuzp1q_s8(low, high), self.zero_point)
+        vaddq_s8(vuzp1q_s8(low, high), self.offset)
     }
 }
 
