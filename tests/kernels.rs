@@ -2,13 +2,38 @@
 //!
 //! `PAWGATE_EXPECT_ISAS` (names, separated by commas) makes the test fail when the machine runs fewer: CI sets it, so that a
 //! kernel cannot go untested unnoticed.
+//!
+//! A harness of its own (libtest-mimic, which runs on the main thread when told to use one): Rust's own starts a thread for every
+//! test, and threads hang under some versions of qemu's user emulation.
 
+use libtest_mimic::{Arguments, Trial};
 use pawgate::nn::kernels::conv::{self, Form, Packed, Shape};
 use pawgate::nn::kernels::depthwise;
 use pawgate::nn::kernels::requant::{Range, Requant, Residual};
 use pawgate::nn::kernels::stage::{Staging, Window};
 use pawgate::nn::kernels::{Kernels, Pixel, Storage};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+/// Scales over that of the sum, zero points of own, other and sum, limits of the sum, and the added tensor.
+type Addition = ([f32; 2], [u8; 3], [u8; 2], Vec<u8>);
+
+fn main() {
+    let test = |name: &str, run: fn()| {
+        Trial::test(name, move || {
+            run();
+            Ok(())
+        })
+    };
+    let tests = vec![
+        test("all_instruction_sets_compute_the_definition", all_instruction_sets_compute_the_definition),
+        test("shapes_of_the_network", shapes_of_the_network),
+        test("extremes_do_not_saturate", extremes_do_not_saturate),
+        test("distant_blocks_are_found", distant_blocks_are_found),
+        test("the_expected_instruction_sets_ran", the_expected_instruction_sets_ran),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), tests).exit();
+}
 
 /// A layer and its input, in the terms of the model file: u8, channels first.
 #[derive(Debug, Clone)]
@@ -24,8 +49,7 @@ struct Case {
     bias: Vec<i32>,
     multiplier: Vec<f32>,
     range: (f32, f32, u8),
-    /// Scales over that of the sum, zero points of own, other and sum, limits of the sum, and the added tensor.
-    residual: Option<([f32; 2], [u8; 3], [u8; 2], Vec<u8>)>,
+    residual: Option<Addition>,
 }
 
 impl Case {
@@ -221,17 +245,16 @@ fn case() -> impl Strategy<Value = Case> {
     })
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn all_instruction_sets_compute_the_definition(case in case()) {
+fn all_instruction_sets_compute_the_definition() {
+    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() });
+    let checked = runner.run(&case(), |case| {
         case.check();
-    }
+        Ok(())
+    });
+    checked.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 /// Shapes of the network itself, with more channels and pixels than the random ones.
-#[test]
 fn shapes_of_the_network() {
     let mut state = 1u32;
     let mut next = move || {
@@ -273,7 +296,6 @@ fn shapes_of_the_network() {
 }
 
 /// All inputs and weights at their ends: no sum in between may saturate.
-#[test]
 fn extremes_do_not_saturate() {
     for (value, weight) in [(255, 127), (255, -127), (0, 127), (0, -127)] {
         for (kernel, zero_point) in [(1, 0), (3, 0), (3, 255), (1, 128)] {
@@ -301,7 +323,6 @@ fn extremes_do_not_saturate() {
 }
 
 /// Streams bridge distances of more than 16 bits.
-#[test]
 fn distant_blocks_are_found() {
     for kernels in Kernels::available() {
         let plane = kernels.plane(30_000);
@@ -328,7 +349,6 @@ fn distant_blocks_are_found() {
     }
 }
 
-#[test]
 fn the_expected_instruction_sets_ran() {
     let ran: Vec<&str> = Kernels::available().map(|k| k.isa().name()).collect();
     for name in std::env::var("PAWGATE_EXPECT_ISAS").unwrap_or_default().split(',').filter(|name| !name.is_empty()) {

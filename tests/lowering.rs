@@ -169,7 +169,8 @@ fn what_cannot_be_lowered_is_named() {
         node(graph, name).attribute.retain(|a| a.name != key);
         node(graph, name).attribute.push(attribute);
     }
-    let cases: [(fn(&mut Graph), &str); 14] = [
+    type Case = (fn(&mut Graph), &'static str);
+    let cases: [Case; 14] = [
         (|g| node(g, "stem/relu").op_type = "Sigmoid".into(), "node `stem/relu` (Sigmoid): has no integer form"),
         (|g| set(g, "branch", "dilations", &[2, 2]), "node `branch` (Conv): is dilated"),
         (|g| set(g, "shortcut", "group", &[2]), "node `shortcut` (Conv): 2 groups of 8 channels"),

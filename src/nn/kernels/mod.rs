@@ -269,6 +269,8 @@ static TABLE: &[&Kernels] = &[
 fn has(isa: Isa) -> bool {
     match isa {
         Isa::Scalar => true,
+        // Miri interprets portable code only.
+        _ if cfg!(miri) => false,
         #[cfg(target_arch = "aarch64")]
         Isa::Neon => std::arch::is_aarch64_feature_detected!("neon"),
         #[cfg(target_arch = "aarch64")]

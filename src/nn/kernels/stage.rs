@@ -57,7 +57,7 @@ impl Axis {
         let before = pad.saturating_sub(phase).div_ceil(stride);
         let first = before * stride + phase - pad;
         let count = size.saturating_sub(first).div_ceil(stride).min(length.saturating_sub(before));
-        Self { phase, before, first, count, length }
+        Self { phase, before: before.min(length), first, count, length }
     }
 
     fn after(&self) -> usize {
@@ -142,7 +142,8 @@ impl Staging {
             let (lines, below) = rest.split_at_mut((rows.count * self.row).min(rest.len()));
             below.fill(padding);
             for (y, line) in lines.chunks_mut(self.row).enumerate() {
-                let source = &plane[(rows.first + y * sh) * width + columns.first..][..width - columns.first];
+                // A phase of a narrow picture may hold nothing but padding.
+                let source = plane[(rows.first + y * sh) * width..][..width].get(columns.first..).unwrap_or(&[]);
                 let (before, line) = line.split_at_mut(columns.before);
                 let (target, after) = line.split_at_mut(columns.count);
                 before.fill(padding);
@@ -236,9 +237,10 @@ mod tests {
             ([1, 3], [1, 1], [0, 2, 0, 0]),
             ([3, 3], [1, 1], [2, 2, 2, 2]),
             ([2, 5], [3, 4], [1, 4, 2, 1]),
+            ([4, 4], [3, 3], [3, 3, 3, 3]),
         ];
         for (kernel, stride, pads) in windows {
-            for input in [[7, 7], [8, 9], [14, 5], [5, 6], [3, 3]] {
+            for input in [[7, 7], [8, 9], [14, 5], [5, 6], [3, 3], [1, 1], [2, 1]] {
                 let window = Window { kernel, stride, pads };
                 if window.output(input).is_some() {
                     check(window, input);

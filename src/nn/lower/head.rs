@@ -24,12 +24,15 @@ pub(super) fn import(lowering: &mut Lowering<'_>) -> Result<(), LowerError> {
     splice(&mut lowering.model, &model, &features).map_err(fails)
 }
 
+/// Quantised tensors that the head reads, by name.
+type Features = Vec<(String, Value)>;
+
 /// The nodes of the head in their order, and the quantised tensors that they read.
-fn collect(lowering: &mut Lowering<'_>) -> Result<(Vec<Arc<NodeProto>>, Vec<(String, Value)>), LowerError> {
+fn collect(lowering: &mut Lowering<'_>) -> Result<(Vec<Arc<NodeProto>>, Features), LowerError> {
     // Tensors and who reads them; nobody reads the graph's outputs.
     let mut wanted: Vec<(String, Option<Arc<NodeProto>>)> =
         lowering.message.outputs().iter().map(|o| (o.name.clone(), None)).collect();
-    let (mut positions, mut features) = (HashSet::new(), Vec::<(String, Value)>::new());
+    let (mut positions, mut features) = (HashSet::new(), Features::new());
     while let Some((tensor, reader)) = wanted.pop() {
         let Some(position) = lowering.message.position(&tensor) else { continue };
         let node = lowering.message.node(position);

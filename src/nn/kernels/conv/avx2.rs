@@ -1,6 +1,11 @@
 //! Convolution with AVX2: 8 pixels a register. `vpmaddubsw` adds two products of u8 · s8 in 16 bits, where blocks that might
 //! exceed them were split when they were packed ([`super::Pairs::Neighbours`]), and `vpmaddwd` with ones adds the pairs in 32.
 #![allow(unsafe_code)]
+#![allow(
+    clippy::needless_range_loop,
+    clippy::manual_map,
+    reason = "loops over registers are unrolled; closures would lose the target features"
+)]
 
 use std::arch::x86_64::*;
 

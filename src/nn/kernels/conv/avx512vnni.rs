@@ -1,5 +1,10 @@
 //! Convolution with 512-bit `vpdpbusd`: 16 pixels a register, four products of u8 · s8 added to each 32-bit sum, exact.
 #![allow(unsafe_code)]
+#![allow(
+    clippy::needless_range_loop,
+    clippy::manual_map,
+    reason = "loops over registers are unrolled; closures would lose the target features"
+)]
 
 use std::arch::x86_64::*;
 

@@ -1,5 +1,6 @@
 //! Convolution with 256-bit `vpdpbusd` (VEX): 8 pixels a register, four products of u8 · s8 added to each 32-bit sum, exact.
 #![allow(unsafe_code)]
+#![allow(clippy::needless_range_loop, reason = "loops over registers are unrolled; closures would lose the target features")]
 
 use std::arch::x86_64::*;
 

@@ -1,5 +1,6 @@
 //! Convolution with `sdot` (ARMv8.2): 4 pixels a register, four products of i8 · i8 added to each 32-bit sum, exact.
 #![allow(unsafe_code)]
+#![allow(clippy::needless_range_loop, reason = "loops over registers are unrolled")]
 
 use std::arch::aarch64::*;
 use std::arch::asm;

@@ -1,6 +1,7 @@
 //! Convolution with ARMv8.0 Advanced SIMD: 4 pixels a register. `smull` and `smlal` add two or four products of i8 · i8 in 16 bits,
 //! as many as the weights allow ([`super::Pairs::Consecutive`]), and `sadalp` adds pairs of those in 32.
 #![allow(unsafe_code)]
+#![allow(clippy::needless_range_loop, reason = "loops over registers are unrolled")]
 
 use std::arch::aarch64::*;
 use std::arch::asm;

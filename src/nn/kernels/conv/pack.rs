@@ -226,7 +226,7 @@ fn stream(weights: &[i8], shape: &Shape<'_>, groups: usize, pairs: Pairs) -> Str
 
 impl Stream {
     /// Appends a channel; `blocks` are offsets and weights, in any order.
-    fn push(&mut self, blocks: &mut Vec<(usize, [i8; 4])>, pairs: Pairs) {
+    fn push(&mut self, blocks: &mut [(usize, [i8; 4])], pairs: Pairs) {
         // Taps of different phases may lie in another order than their planes' offsets.
         if !blocks.is_sorted_by_key(|b| b.0) {
             blocks.sort_by_key(|b| b.0);
