@@ -29,6 +29,7 @@ fn main() {
         test("all_instruction_sets_compute_the_definition", all_instruction_sets_compute_the_definition),
         test("shapes_of_the_network", shapes_of_the_network),
         test("extremes_do_not_saturate", extremes_do_not_saturate),
+        test("additions_near_ties_are_fused", additions_near_ties_are_fused),
         test("distant_blocks_are_found", distant_blocks_are_found),
         test("the_expected_instruction_sets_ran", the_expected_instruction_sets_ran),
     ];
@@ -319,6 +320,30 @@ fn extremes_do_not_saturate() {
                 .check();
             }
         }
+    }
+}
+
+/// Scales in tenths make every fifth sum a tie but for the rounding of floats: whoever rounds between product and sum is found out.
+fn additions_near_ties_are_fused() {
+    let bytes = |factor: usize| (0..4 * 900).map(|i| (i * factor % 256) as u8).collect::<Vec<u8>>();
+    for (own, other, zeros) in [(0.1, 0.4, [0, 0, 0]), (0.3, 0.7, [100, 30, 7]), (1.1, 0.2, [128, 128, 128])] {
+        let mut weights = vec![0; 16];
+        (0..4).for_each(|c| weights[c * 4 + c] = 1);
+        Case {
+            size: [30; 2],
+            inputs: 4,
+            outputs: 4,
+            window: Window { kernel: [1; 2], stride: [1; 2], pads: [0; 4] },
+            depthwise: false,
+            zero_point: 0,
+            input: bytes(7),
+            weights,
+            bias: vec![0; 4],
+            multiplier: vec![1.0; 4],
+            range: (-f32::from(zeros[0]), 255.0 - f32::from(zeros[0]), zeros[0]),
+            residual: Some(([own, other], zeros, [0, 255], bytes(11))),
+        }
+        .check();
     }
 }
 
