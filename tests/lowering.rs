@@ -196,6 +196,21 @@ fn what_cannot_be_lowered_is_named() {
 }
 
 #[test]
+fn nodes_without_inputs_or_outputs_are_refused() {
+    for (name, input) in [("stem/relu", true), ("pool/dequantised", true), ("sum", true), ("branch", false)] {
+        let mut graph = all_patterns();
+        let node = graph.0.node.iter_mut().find(|n| n.name == name).unwrap();
+        if input {
+            node.input.clear()
+        } else {
+            node.output.clear()
+        }
+        let error = Network::load(graph.model(), Options::SINGLE_THREADED).unwrap_err();
+        assert!(matches!(&error, NetworkError::Graph(text) if text.contains(name)), "{error}");
+    }
+}
+
+#[test]
 fn kernels_that_this_cpu_lacks_are_refused() {
     use pawgate::nn::kernels::{Isa, IsaError};
     let missing = Isa::ALL.into_iter().find(|&isa| Kernels::of(isa).is_err()).expect("no CPU has all of them");

@@ -33,6 +33,10 @@ pub(super) fn graph(proto: &ModelProto) -> Result<(), String> {
         if node.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty()) {
             return Err(format!("node `{}` ({}) holds a sub-graph", node.name, node.op_type));
         }
+        // Lowering and tract's importer look at the first of each without asking.
+        if node.output.is_empty() || node.input.is_empty() && node.op_type != "Constant" {
+            return Err(format!("node `{}` ({}) has no input or no output", node.name, node.op_type));
+        }
         if let Some(missing) = node.input.iter().find(|i| !i.is_empty() && !known.contains(i.as_str())) {
             return Err(format!("node `{}` ({}) reads `{missing}`, which nothing before it makes", node.name, node.op_type));
         }
