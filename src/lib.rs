@@ -8,12 +8,18 @@
 //! | [`nn`] | ONNX bytes → a network that tract runs; knows tensors, not animals |
 //! | [`model`] | a self-describing model file: labels, gate, pre-processing; tensor → scores → reading |
 //! | [`policy`] | evidence → decision; pure, no I/O, no clock |
+//! | [`individuals`] | telling single animals apart |
+//! | [`hw`] | hardware boundaries: a trait each, the device and its simulator |
+//! | [`journal`] | the record of what happened and why |
 //! | [`samples`] | the public-domain pictures of the demo |
 //!
 //! The binary and `pawgate-tools` are thin callers of this library: what the tools measure is the code that ships.
 #![deny(unsafe_code)]
 
 pub mod cli;
+pub mod hw;
+pub mod individuals;
+pub mod journal;
 pub mod model;
 pub mod nn;
 pub mod policy;

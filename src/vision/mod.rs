@@ -5,8 +5,10 @@
 //! and region of interest will stand beside them; what a picture *means* does not belong here.
 
 pub mod decode;
+pub mod motion;
 pub mod preprocess;
 pub mod quality;
+pub mod region;
 
 pub use decode::{DecodeError, decode};
 pub use preprocess::{Preprocess, ResizeRule};
