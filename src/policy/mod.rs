@@ -56,6 +56,15 @@ pub enum Reason {
     Fault(String),
 }
 
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unclear(doubt) => doubt.fmt(f),
+            Self::Fault(what) => f.pad(what),
+        }
+    }
+}
+
 impl From<&Reading> for Evidence {
     fn from(reading: &Reading) -> Self {
         match reading.verdict {
