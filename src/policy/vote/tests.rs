@@ -128,7 +128,7 @@ fn visits_are_not_combined() {
     vote.add(ms(100), 1, cat());
     vote.add(ms(200), 2, cat());
     vote.clear();
-    vote.add(ms(300), 3, cat());
+    vote.add(ms(150), 3, cat());
     assert_eq!(vote.tally(ms(300)).undecided(), Some(Undecided::TooFew { have: 1, need: 3, mostly: None }));
 }
 

@@ -69,6 +69,16 @@ fn a_quota_of_portions() {
 }
 
 #[test]
+fn a_rule_that_may_not_act_keeps_no_place() {
+    let rules = rules("give:1 milo who=milo cooldown=600\ngive:2 cats species=cat");
+    let mut usage = Usage::default();
+    let seen = tally(&["cat/milo", "cat", "cat/milo"]);
+    assert_eq!(outcome(&rules.decide(&seen, &usage, &moment(300))), "wait");
+    usage.used("milo", moment(0).now, 1);
+    assert_eq!(outcome(&rules.decide(&seen, &usage, &moment(300))), "give:2 cats");
+}
+
+#[test]
 fn quotas_are_counted_rule_by_rule() {
     let rules = rules("give:1 milo who=milo quota=1/day\ngive:1 cats species=cat quota=1/day");
     let mut usage = Usage::default();
@@ -175,7 +185,7 @@ fn memory_is_bounded_and_the_bound_exhausts_any_quota() {
         usage.used("cats", moment(0).now, 1);
     }
     assert_eq!(miss(&rules, &usage, &moment(0)), Some(Miss::QuotaSpent { used: MAX_COUNT, count: MAX_COUNT }));
-    usage.used("dogs", moment(0).now, 0);
+    usage.used("cats", moment(0).now, 0);
     assert_eq!(miss(&rules, &usage, &moment(0)), Some(Miss::QuotaSpent { used: MAX_COUNT, count: MAX_COUNT }));
 }
 

@@ -325,6 +325,18 @@ fn the_mean_probability_counts() {
 }
 
 #[test]
+fn a_rule_that_names_a_breed_goes_by_the_probability_of_the_breed() {
+    let Evidence::Animal(seen) = evidence("cat:Siamese@0.9") else { unreachable!() };
+    let unsure = Evidence::Animal(Sighting { breed_p: 0.4, ..seen });
+    let mut vote = Vote::new(Settings::default()).unwrap();
+    (0..3).for_each(|frame| vote.add(mono(frame), frame, unsure.clone()));
+    let decide = |text: &str| outcome(&rules(text).decide(&vote.tally(mono(2)), &Usage::default(), &moment(2)));
+    assert_eq!(decide("allow siamese breed=Siamese min=0.5"), "deny -");
+    assert_eq!(decide("allow cats species=cat min=0.5"), "allow cats");
+    assert_eq!(decide("allow any min=0.5"), "allow any");
+}
+
+#[test]
 fn with_a_stricter_vote() {
     let settings = Settings { agree: 4, of: 4, contradicting: 0, ..Settings::default() };
     play_with(

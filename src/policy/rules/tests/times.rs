@@ -173,8 +173,8 @@ fn a_clock_that_was_never_set_is_not_believed() {
 
 #[test]
 fn slewing_is_no_jump() {
-    // chrony's fastest, 8.3 %, looked at every second and once a minute.
-    for (step, rate) in [(1, 1.083), (60, 1.083), (1, 0.917), (60, 0.917)] {
+    // chrony's fastest, 8.3 %, looked at every second and every two minutes.
+    for (step, rate) in [(1, 1.083), (120, 1.083), (1, 0.917), (120, 0.917)] {
         let mut watch = ClockWatch::synchronised();
         for s in (0..3600).step_by(step) {
             assert!(watch.look(clocks(f64::from(s), 1e6 + f64::from(s) * rate)), "{rate} every {step} s, at {s} s");
