@@ -126,7 +126,7 @@ fn window_of<'a>(settings: &Settings, frames: &'a Frames) -> Vec<&'a Sighting> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
     #[test]
     fn a_grant_has_n_frames_that_fulfil_the_rule(
