@@ -200,7 +200,8 @@ fn refused(change: impl Fn(&mut Rule)) -> (&'static str, String) {
 #[test]
 fn rules_that_cannot_be_meant_are_refused() {
     let long = MAX_PERIOD + Duration::from_secs(1);
-    let cases: [(&str, fn(&mut Rule)); 18] = [
+    type Change = fn(&mut Rule);
+    let cases: [(&str, Change); 18] = [
         ("name", |r| r.name = " ".into()),
         ("name", |r| r.name = "right".into()),
         ("individuals", |r| r.individuals = vec![String::new()]),
