@@ -176,12 +176,12 @@ impl Ledger {
         sqlite::make_folder(folder)?;
         let mut lock = Lock::take(folder.join(LOCK_NAME))?;
         let path = folder.join(FILE_NAME);
-        let missing = (path.exists() || lock.is_marked()).then_some(now);
+        let missing = sqlite::missing_before(&path, &lock, now);
         let (db, found, mut trouble) = match open_checked(&path, missing) {
             Ok((db, found)) => (db, found, None),
             Err(error @ FileError::Damaged { .. }) => {
                 let moved = sqlite::move_aside(&path, Aside::Corrupt, now)?;
-                let (db, found) = open_checked(&path, Some(now))?;
+                let (db, found) = open_checked(&path, missing)?;
                 sqlite::prune_aside(&path, KEEP_ASIDE);
                 (db, found, Some(format!("{error}. Moved to {}; a new ledger begins", moved.display())))
             }
@@ -374,7 +374,7 @@ mod tests {
         Request { decision, rule: "breakfast".into(), animal: Some("milo".into()), portions }
     }
 
-    const NOON: &str = "2026-03-01T12:00:00Z";
+    const NOON: &str = "2036-03-01T12:00:00Z";
 
     #[test]
     fn what_is_not_settled_counts_as_given() {
@@ -442,15 +442,25 @@ mod tests {
             let path = folder.path().join(FILE_NAME);
             let bytes = std::fs::read(&path).unwrap();
             std::fs::write(&path, &bytes[..cut]).unwrap();
-            let later = at("2026-03-01T13:00:00Z");
+            let later = at("2036-03-01T13:00:00Z");
             let mut ledger = Ledger::open(folder.path(), later).unwrap();
             assert!(ledger.trouble().is_some(), "cut at {cut}");
             let today = ledger.today(later, &TimeZone::UTC).unwrap();
             assert_eq!((today.total(), today.incomplete_before), (None, Some(later)), "cut at {cut}");
-            let tomorrow = at("2026-03-02T08:00:00Z");
+            let tomorrow = at("2036-03-02T08:00:00Z");
             let _ = ledger.reserve(&request(2, 1), tomorrow).unwrap();
             assert_eq!(ledger.today(tomorrow, &TimeZone::UTC).unwrap().total(), Some(1), "the next day begins anew");
         }
+    }
+
+    #[test]
+    fn a_clock_that_went_back_makes_no_lost_day_complete() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Ledger::open(folder.path(), at(NOON)).unwrap());
+        std::fs::write(folder.path().join(FILE_NAME), "garbage").unwrap();
+        let ledger = Ledger::open(folder.path(), Timestamp::UNIX_EPOCH).unwrap();
+        let today = ledger.since(Timestamp::now() - std::time::Duration::from_secs(3600)).unwrap();
+        assert_eq!(today.total(), None, "the garbage was written within the hour, whatever the clock says");
     }
 
     #[test]

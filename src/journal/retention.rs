@@ -131,8 +131,13 @@ pub(super) fn run(
     if let Some(cutoff) = limits.cutoff {
         by_age(folder, store, cutoff, &mut outcome)?;
     }
-    for _ in 0..ROUNDS {
-        let inventory = Inventory::look(folder, store, ask(folder, free))?;
+    for round in 0..ROUNDS {
+        let mut inventory = Inventory::look(folder, store, ask(folder, free))?;
+        if round == 0 && inventory.excess(limits) > 0 {
+            // The log alone may be what is too much, and emptying it costs nobody an event.
+            store.shrink()?;
+            inventory = Inventory::look(folder, store, ask(folder, free))?;
+        }
         let plan = plan(&inventory, limits);
         if plan == Plan::default() {
             break;

@@ -336,6 +336,17 @@ impl Lock {
     }
 }
 
+/// Before which something is missing should the database turn out to be empty: now, or the last time anything in its folder was
+/// written, where the clock has gone back since. None where there never was a database.
+pub(super) fn missing_before(path: &Path, lock: &Lock, now: Timestamp) -> Option<Timestamp> {
+    if !path.exists() && !lock.is_marked() {
+        return None;
+    }
+    let traces = [path.to_path_buf(), beside(path, "-wal"), lock.path.clone(), path.parent()?.to_path_buf()];
+    let written = |trace: &PathBuf| Timestamp::try_from(trace.metadata().ok()?.modified().ok()?).ok();
+    traces.iter().filter_map(written).chain([now]).max()
+}
+
 /// Tells whether a name still means the file that was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {

@@ -114,13 +114,13 @@ impl Store {
         sqlite::make_folder(folder)?;
         let mut lock = Lock::take(folder.join(LOCK_NAME))?;
         let path = folder.join(FILE_NAME);
-        let missing = (path.exists() || lock.is_marked()).then_some(now);
+        let missing = sqlite::missing_before(&path, &lock, now);
         let (db, found, trouble) = match open_checked(&path, missing) {
             Ok((db, found)) => (db, found, None),
             Err(error) if error.is_the_files_fault() => {
                 let aside = if matches!(error, FileError::Damaged { .. }) { Aside::Corrupt } else { Aside::Foreign };
                 let moved = sqlite::move_aside(&path, aside, now)?;
-                let (db, found) = open_checked(&path, Some(now))?;
+                let (db, found) = open_checked(&path, missing)?;
                 (db, found, Some(format!("{error}. Moved to {}; a new journal begins", moved.display())))
             }
             Err(error) => return Err(error),
