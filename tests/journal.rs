@@ -505,7 +505,7 @@ fn a_thread_that_panics_is_a_fault_and_no_end() {
 fn limits_hold_while_it_runs() {
     let folder = tempfile::tempdir().unwrap();
     let clock = clock();
-    let limit = 400_000;
+    let limit = 600_000;
     let journal = Journal::open(Settings { max_bytes: limit, ..settings(folder.path()) }, Arc::new(clock.clone()));
     let picture = RgbImage::from_fn(320, 240, |x, y| image::Rgb([(x * y) as u8, (x * 3) as u8, y as u8]));
     let mut last = 0;
