@@ -5,6 +5,8 @@
 mod bench;
 mod classify;
 mod demo;
+mod events;
+mod why;
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -32,6 +34,10 @@ enum Command {
     Classify(classify::Args),
     /// Measure how fast the model runs on this machine, and where the time goes.
     Bench(bench::Args),
+    /// Show what happened: motion, decisions, doors, faults.
+    Events(events::Args),
+    /// Explain a decision: what was seen, which rule decided, what the door did.
+    Why(why::Args),
 }
 
 /// Exit codes of every subcommand. clap itself uses 2 for a wrong command line.
@@ -46,6 +52,8 @@ pub enum Exit {
     Model = 3,
     /// The output could not be written.
     Io = 4,
+    /// The journal could not be read.
+    Journal = 6,
 }
 
 impl From<Exit> for std::process::ExitCode {
@@ -81,6 +89,8 @@ impl Cli {
             Command::Demo(args) => demo::run(&args, &mut out),
             Command::Classify(args) => classify::run(&args, &mut out),
             Command::Bench(args) => bench::run(&args, &mut out),
+            Command::Events(args) => events::run(&args, &mut out),
+            Command::Why(args) => why::run(&args, &mut out),
         };
         let result = result.and_then(|exit| {
             out.flush()?;
