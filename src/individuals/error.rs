@@ -83,7 +83,7 @@ pub enum IndividualsError {
         why: &'static str,
     },
     /// Nobody of this name.
-    #[error("no animal `{name}` is enrolled{}", known(.known))]
+    #[error("no animal `{name}` is enrolled{}", enrolled_names(.known))]
     Unknown {
         /// What was given.
         name: String,
@@ -137,6 +137,6 @@ fn short(sha256: &str) -> &str {
     sha256.get(..12).unwrap_or(sha256)
 }
 
-fn known(names: &[String]) -> String {
+fn enrolled_names(names: &[String]) -> String {
     if names.is_empty() { " (nobody is)".into() } else { format!(" (there are: {})", names.join(", ")) }
 }
