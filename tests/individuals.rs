@@ -28,7 +28,10 @@ fn one_picture_is_enrolled_and_is_not_enough() {
     assert_eq!(output.status.code(), Some(1), "one picture could not be used: {complained}");
     assert!(said.contains("raccoon.jpg: not used: no cat or dog in it"), "{said}");
     assert!(said.contains("milo (cat): 1 different pictures, 0 % of them recognised when left out"), "{said}");
-    assert!(complained.contains("a rule cannot allow by the name `milo` yet; it needs 9 more pictures of milo"), "{complained}");
+    assert!(
+        complained.contains("a rule cannot allow by the name `milo` yet; it needs 9 more pictures of milo"),
+        "{complained}"
+    );
     assert!(complained.contains("36 more pictures of other cats"), "{complained}");
 
     let again = pawgate(&file, &["enroll", "milo"], &[sample("cat.jpg")]);
@@ -185,14 +188,18 @@ mod measured {
         let classifier = Classifier::embedded(Options::SINGLE_THREADED).unwrap();
         let identity = ModelIdentity::new(EMBEDDED, classifier.embedding_len());
         let (own, strangers) = (seen(&classifier, own), seen(&classifier, strangers));
-        let (mine, theirs) =
-            (left_out(&identity, &own, &strangers, true), left_out(&identity, &own, &strangers, false));
+        let (mine, theirs) = (left_out(&identity, &own, &strangers, true), left_out(&identity, &own, &strangers, false));
         let recognised = mine.iter().filter(|(_, all)| *all).count();
         let taken = theirs.iter().filter(|(any, _)| *any).count();
         std::io::stderr()
-            .write_all(format!("american bulldogs: {recognised}/{} own, {taken}/{} strangers\n", mine.len(), theirs.len()).as_bytes())
+            .write_all(
+                format!("american bulldogs: {recognised}/{} own, {taken}/{} strangers\n", mine.len(), theirs.len()).as_bytes(),
+            )
             .unwrap();
-        assert_eq!((line["pictures"].as_u64(), line["strangers"].as_u64()), (Some(mine.len() as u64), Some(theirs.len() as u64)));
+        assert_eq!(
+            (line["pictures"].as_u64(), line["strangers"].as_u64()),
+            (Some(mine.len() as u64), Some(theirs.len() as u64))
+        );
         assert_eq!(line["taken"].as_u64(), Some(taken as u64));
         let accepted = line["accepted"].as_f64().unwrap();
         assert!((accepted - recognised as f64 / mine.len() as f64).abs() < 1e-6, "{accepted} {recognised}/{}", mine.len());

@@ -1,4 +1,5 @@
-//! `pawgate enroll`: pictures of one animal, and of strangers, into the file of enrolled animals; what they are worth on standard output.
+//! `pawgate enroll`: pictures of one animal, and of strangers, into the file of enrolled animals; what they are worth on
+//! standard output.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,8 +16,8 @@ use crate::vision;
 pub(super) struct Args {
     /// Name of the animal, as rules shall use it. Known already: the pictures are added.
     name: String,
-    /// Pictures of this animal alone (JPEG, PNG, WebP, BMP), or folders that are searched for them; best from the door's own camera,
-    /// on several days.
+    /// Pictures of this animal alone (JPEG, PNG, WebP, BMP), or folders that are searched for them; best from the door's own
+    /// camera, on several days.
     #[arg(value_name = "IMAGE|DIR", required_unless_present = "strangers")]
     pictures: Vec<PathBuf>,
     /// Pictures of other animals of the same species, or folders of them: those that must not be taken for an enrolled one.
@@ -111,7 +112,9 @@ impl Batch {
         let Some(species) = known.or(most) else { return };
         let undecided = known.is_none() && tie;
         self.keep(|picture| match picture.species {
-            _ if undecided => Some(format!("as many pictures show a cat as a dog, so {name} is neither: name those of {name} alone")),
+            _ if undecided => {
+                Some(format!("as many pictures show a cat as a dog, so {name} is neither: name those of {name} alone"))
+            }
             other if other != species => Some(format!("shows a {other}, {name} is a {species}")),
             _ => None,
         });

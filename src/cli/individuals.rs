@@ -92,8 +92,8 @@ fn line<'a>(roster: &'a Roster, enrolled: &'a Enrolled) -> Line<'a> {
 pub(super) fn describe(enrolled: &Enrolled) -> String {
     let Enrolled { name, species, pictures, accepted, strangers, taken, strangers_upper, .. } = enrolled;
     format!(
-        "{name} ({species}): {pictures} different pictures, {:.0} % of them recognised when left out; {taken} of {strangers} pictures of \
-         other {species}s taken for {name} (at most {:.1} %, 95 % confidence)",
+        "{name} ({species}): {pictures} different pictures, {:.0} % of them recognised when left out; {taken} of {strangers} \
+         pictures of other {species}s taken for {name} (at most {:.1} %, 95 % confidence)",
         accepted * 100.0,
         strangers_upper * 100.0
     )

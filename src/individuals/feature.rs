@@ -1,9 +1,9 @@
 //! From an embedding to a direction that can be compared: square root, then each backbone's part to the same length.
 //!
-//! The square root of non-negative features turns the cosine into the Bhattacharyya coefficient ("Hellinger kernel"; Arandjelović
-//! and Zisserman, "Three things everyone should know to improve object retrieval", CVPR 2012): a few strong channels no longer
-//! decide alone. The two backbones have scales of their own, so each part counts half. Pure arithmetic; who is close enough is
-//! not decided here.
+//! The square root of non-negative features turns the cosine into the Bhattacharyya coefficient ("Hellinger kernel";
+//! Arandjelović and Zisserman, "Three things everyone should know to improve object retrieval", CVPR 2012): a few strong
+//! channels no longer decide alone. The two backbones have scales of their own, so each part counts half. Pure arithmetic; who
+//! is close enough is not decided here.
 
 use super::error::FeatureError;
 

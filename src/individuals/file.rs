@@ -1,13 +1,14 @@
-//! The file of enrolled animals: safetensors with one tensor `features` \[n, E\] f32, and a description as JSON in its metadata.
+//! The file of enrolled animals: safetensors with one tensor `features` \[n, E\] f32, and a description as JSON in its
+//! metadata.
 //!
 //! | metadata | holds |
 //! |---|---|
 //! | `pawgate.individuals.version` | [`FORMAT_VERSION`]; raised when the file or the learning changes |
 //! | `pawgate.individuals` | who is enrolled, which row is whose picture, what was learnt, for which model |
-//! | `pawgate.individuals.sha256` | SHA-256 of the description and of the tensor's bytes: a file that was changed is no evidence |
+//! | `pawgate.individuals.sha256` | SHA-256 of the description and the tensor: a file that was changed is no evidence |
 //!
-//! A file is replaced whole: written beside, brought to the disk, renamed. Whatever does not fit is an error, and then nobody is
-//! recognised.
+//! A file is replaced whole: written beside, brought to the disk, renamed. Whatever does not fit is an error, and then nobody
+//! is recognised.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
@@ -169,9 +170,8 @@ pub(super) fn write(path: &Path, roster: &Roster) -> Result<(), IndividualsError
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = PathBuf::from(beside);
-    let written = write_new(&beside, &bytes).and_then(|()| {
-        std::fs::rename(&beside, path).map_err(|e| IndividualsError::io("replace", path, e))
-    });
+    let written = write_new(&beside, &bytes)
+        .and_then(|()| std::fs::rename(&beside, path).map_err(|e| IndividualsError::io("replace", path, e)));
     if written.is_err() {
         // The old file is untouched; what was begun is of no use to anybody.
         let _ = std::fs::remove_file(&beside);

@@ -1,7 +1,7 @@
 //! Learning who is who from pictures, and measuring what was learnt on pictures that were left out of the learning.
 //!
-//! An animal's model is its *prototypes* (its pictures), a *radius* (the least similarity to one of them), and its *rivals*: the
-//! strangers that look most like it. A picture is the animal's when the nearest prototype lies within the radius and
+//! An animal's model is its *prototypes* (its pictures), a *radius* (the least similarity to one of them), and its *rivals*:
+//! the strangers that look most like it. A picture is the animal's when the nearest prototype lies within the radius and
 //! nearer, by [`MARGIN`], than every rival and every prototype of the other animals.
 //!
 //! Pictures that are nearly the same ([`DUPLICATE`]) are one group. A group counts once and is left out as one: what a

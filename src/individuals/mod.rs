@@ -1,5 +1,5 @@
-//! Telling single animals apart: prototypes of enrolled animals in the network's feature space, each with a radius beyond which an
-//! animal is a stranger.
+//! Telling single animals apart: prototypes of enrolled animals in the network's feature space, each with a radius beyond which
+//! an animal is a stranger.
 //!
 //! | module | does |
 //! |---|---|
@@ -9,8 +9,8 @@
 //! | [`Roster`] | all pictures of a file: what `enroll` and `forget` change |
 //! | [`file`](mod@file) | the file on disk |
 //!
-//! [`Individuals`] is what a running door needs: it recognises, and it says ([`Individuals::evidence`]) whether a rule may *allow* by
-//! a name. The figures behind that come from the enrolled pictures, so they are worth what those are worth: pictures
+//! [`Individuals`] is what a running door needs: it recognises, and it says ([`Individuals::evidence`]) whether a rule may
+//! *allow* by a name. The figures behind that come from the enrolled pictures, so they are worth what those are worth: pictures
 //! taken by the door's own camera on several days tell about the door, an album does not. Pictures of one stranger are not
 //! independent of each other, and the interval takes them for independent. What a rule does with a name does not belong here.
 
@@ -48,7 +48,8 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// Ten pictures, 60 % of them recognised, at most 10 % of the strangers: 36 pictures of strangers, none taken for the animal.
+    /// Ten pictures, 60 % of them recognised, at most 10 % of the strangers: 36 pictures of strangers, none taken for the
+    /// animal.
     fn default() -> Self {
         Self { file: DEFAULT_FILE.into(), min_pictures: 10, min_accepted: 0.6, max_strangers: 0.1 }
     }
@@ -111,8 +112,9 @@ impl Individuals {
         self.animals.iter().map(|animal| animal.name.as_str())
     }
 
-    /// Whom an embedding ([`crate::model::Scores::embedding`]) shows: the animal whose nearest prototype lies within its radius and is
-    /// nearer by [`MARGIN`] than everybody else's and than every rival. None is a stranger, and so is whatever is not finite, zero or of another length.
+    /// Whom an embedding ([`crate::model::Scores::embedding`]) shows: the animal whose nearest prototype lies within its radius
+    /// and is nearer by [`MARGIN`] than everybody else's and than every rival. None is a stranger, and so is whatever is not
+    /// finite, zero or of another length.
     ///
     /// The caller has seen that the picture shows an animal at all.
     pub fn recognise(&self, embedding: &[f32]) -> Option<Individual> {
@@ -211,7 +213,11 @@ impl Enrolled {
         let mut parts = Vec::new();
         if *needs_own > 0 {
             let reason = if unlike && *pictures > 0 {
-                format!("{} % of {pictures} recognised when left out, {} % are required", whole(*accepted), whole(settings.min_accepted))
+                format!(
+                    "{} % of {pictures} recognised when left out, {} % are required",
+                    whole(*accepted),
+                    whole(settings.min_accepted)
+                )
             } else {
                 format!("there are {pictures} of at least {}", settings.min_pictures)
             };

@@ -1,5 +1,5 @@
-//! All pictures of enrolled animals and of strangers: what `enroll` and `forget` change. What is learnt depends on the pictures alone,
-//! never on the order in which they came.
+//! All pictures of enrolled animals and of strangers: what `enroll` and `forget` change. What is learnt depends on the pictures
+//! alone, never on the order in which they came.
 
 use std::path::Path;
 
@@ -190,7 +190,14 @@ impl Roster {
         let index = known.unwrap_or_else(|| {
             let figures = Figures { pictures: 0, recognised: 0, strangers: 0, taken: 0 };
             let species = first.species;
-            self.animals.push(Animal { name: name.into(), species, pictures: vec![], rivals: vec![], radius: MIN_RADIUS, figures });
+            self.animals.push(Animal {
+                name: name.into(),
+                species,
+                pictures: vec![],
+                rivals: vec![],
+                radius: MIN_RADIUS,
+                figures,
+            });
             self.animals.len() - 1
         });
         self.animals[index].pictures.extend(new);
@@ -251,9 +258,10 @@ impl Roster {
         self.animals.sort_by(|a, b| a.name.cmp(&b.name));
         let pictures = self.animals.iter_mut().map(|animal| &mut animal.pictures).chain([&mut self.strangers]);
         pictures.for_each(|pictures| pictures.sort_by(|a, b| a.sha256.cmp(&b.sha256)));
-        let own = self.animals.iter().enumerate().flat_map(|(number, animal)| {
-            animal.pictures.iter().map(move |picture| (Some(number), animal.species, picture))
-        });
+        let own =
+            self.animals.iter().enumerate().flat_map(|(number, animal)| {
+                animal.pictures.iter().map(move |picture| (Some(number), animal.species, picture))
+            });
         let strangers = self.strangers.iter().map(|picture| (None, picture.species, picture));
         let items: Vec<Item<'_>> =
             own.chain(strangers).map(|(owner, species, picture)| Item { owner, species, feature: &picture.feature }).collect();

@@ -224,8 +224,7 @@ fn too_many_pictures_change_nothing() {
 
 fn known(pictures: usize, recognised: usize, strangers: usize, taken: usize) -> Enrolled {
     let figures = Figures { pictures, recognised, strangers, taken };
-    let animal =
-        Known { name: "milo".into(), species: Species::Cat, prototypes: vec![], rivals: vec![], radius: 0.9, figures };
+    let animal = Known { name: "milo".into(), species: Species::Cat, prototypes: vec![], rivals: vec![], radius: 0.9, figures };
     Enrolled::new(&animal, &Settings::default())
 }
 
