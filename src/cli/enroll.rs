@@ -42,11 +42,11 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
     let mut own = Batch::look(&classifier, &args.pictures);
     own.keep_species(known.map(|animal| animal.species), &args.name);
     own.keep_new(&roster, Owner::Animal(&args.name));
-    own.keep_at_most(MAX_PICTURES - known.map_or(0, |animal| animal.pictures.len()));
+    own.keep_at_most(MAX_PICTURES.saturating_sub(known.map_or(0, |animal| animal.pictures.len())));
     let mut strangers = Batch::look(&classifier, &args.strangers);
     strangers.keep_apart(&own);
     strangers.keep_new(&roster, Owner::Stranger);
-    strangers.keep_at_most(MAX_STRANGERS - roster.strangers().len());
+    strangers.keep_at_most(MAX_STRANGERS.saturating_sub(roster.strangers().len()));
     let refused = own.refused.len() + strangers.refused.len();
     for (name, reason) in own.refused.iter().chain(&strangers.refused) {
         writeln!(out, "{name}: not used: {reason}")?;

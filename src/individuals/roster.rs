@@ -24,8 +24,7 @@ pub struct ModelIdentity {
 }
 
 impl ModelIdentity {
-    /// # Arguments
-    /// The model file's bytes, and [`crate::model::Classifier::embedding_len`].
+    /// Of the model file's bytes, with its [`embedding_len`](crate::model::Classifier::embedding_len).
     pub fn new(model: &[u8], embedding_len: usize) -> Self {
         Self { sha256: sha256(model), embedding_len }
     }
