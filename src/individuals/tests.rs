@@ -55,6 +55,40 @@ fn animals_are_told_apart_and_from_strangers() {
     assert_eq!((share(180, "milo"), share(220, "milo"), share(220, "luna")), (0, 0, 0), "unknown ones");
 }
 
+/// An embedding whose direction has this angle.
+fn at(angle: f32) -> [f32; 2] {
+    [angle.cos().powi(2), angle.sin().powi(2)]
+}
+
+#[test]
+fn only_who_is_clearly_nearest_is_named() {
+    let figures = Figures { pictures: 1, recognised: 0, strangers: 0, taken: 0 };
+    let at_angle = |name: &str, angle: f32, rivals: &[usize]| Known {
+        name: name.into(),
+        species: Species::Cat,
+        prototypes: vec![angle.cos(), angle.sin()],
+        rivals: rivals.to_vec(),
+        radius: 0.9,
+        figures,
+    };
+    // Strangers 0 and 1; only the second is held against an animal.
+    let strangers = [0.4_f32, 1.2].map(|angle| [angle.cos(), angle.sin()]).concat();
+    let animals = vec![at_angle("a", 0.2, &[]), at_angle("b", 0.6, &[]), at_angle("c", 1.1, &[1])];
+    let individuals = Individuals { embedding_len: 2, animals, strangers };
+    for (angle, name) in [
+        (0.2, Some("a")),
+        (0.39, None), // as near to a as to b
+        (0.6, Some("b")),
+        (0.85, None), // as near to b as to c
+        (1.1, None),  // the stranger at 1.2 is too near
+        (1.04, Some("c")),
+        (1.2, None),
+        (1.57, None), // beyond every radius
+    ] {
+        assert_eq!(name_of(&individuals, &at(angle)).as_deref(), name, "{angle}");
+    }
+}
+
 #[test]
 fn between_two_animals_is_nobody() {
     let mut roster = Roster::new(identity());
