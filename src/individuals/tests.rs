@@ -130,6 +130,21 @@ fn the_radius_keeps_out_a_stranger_that_no_other_stranger_is_like() {
 }
 
 #[test]
+fn pictures_that_are_alike_make_the_radius_narrow() {
+    let mut roster = Roster::new(identity());
+    roster.enrol("milo", pictures(0, 0..12)).unwrap();
+    let animal = roster.animal("milo").unwrap();
+    let nearest = |own: &Picture| {
+        let others = animal.pictures.iter().filter(|other| *other != own);
+        others.map(|other| similarity(&own.feature, &other.feature)).fold(-1.0, f32::max)
+    };
+    let mut alike: Vec<f32> = animal.pictures.iter().map(nearest).collect();
+    alike.sort_by(f32::total_cmp);
+    assert!(alike[1] > learn::MIN_RADIUS, "{alike:?}");
+    assert_eq!(animal.radius, alike[1], "one of twelve may lie outside");
+}
+
+#[test]
 fn near_duplicates_are_one_picture() {
     let mut roster = Roster::new(identity());
     let burst = |n: u8| {
@@ -270,6 +285,8 @@ fn short_evidence_is_refused_with_the_number_that_is_missing() {
     assert_eq!((few.needs_more, few.needs_own, few.needs_strangers), (Some(6), 6, Some(0)));
     assert!(few.refusal().unwrap().contains("6 more pictures of milo"), "{few:?}");
     let unlike = known(10, 3, 36, 0);
+    assert_eq!(unlike.needs_more, Some(8));
+    assert!(unlike.refusal().unwrap().contains("30 % of 10 recognised when left out, 60 % are required"), "{unlike:?}");
     assert_eq!((unlike.needs_own, known(18, 11, 36, 0).needs_more), (8, None), "{unlike:?}");
     let untested = known(10, 10, 20, 0);
     assert_eq!((untested.needs_more, untested.needs_strangers), (Some(16), Some(16)));
