@@ -122,13 +122,13 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
 }
 
 /// A picture to read, or why there is none where the user pointed.
-struct Input {
-    path: PathBuf,
-    problem: Option<String>,
+pub(super) struct Input {
+    pub(super) path: PathBuf,
+    pub(super) problem: Option<String>,
 }
 
 impl Input {
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.path.display().to_string()
     }
 
@@ -142,7 +142,7 @@ impl Input {
 }
 
 /// Files as they are named; folders searched recursively, in the order of their names.
-fn collect(paths: &[PathBuf]) -> Vec<Input> {
+pub(super) fn collect(paths: &[PathBuf]) -> Vec<Input> {
     let mut inputs = Vec::new();
     for path in paths {
         if !path.is_dir() {

@@ -7,6 +7,9 @@ mod classify;
 mod demo;
 mod events;
 mod why;
+mod enroll;
+mod forget;
+mod individuals;
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -15,6 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
+use crate::individuals::ModelIdentity;
 use crate::model::Classifier;
 use crate::nn::Options;
 
@@ -38,6 +42,12 @@ enum Command {
     Events(events::Args),
     /// Explain a decision: what was seen, which rule decided, what the door did.
     Why(why::Args),
+    /// Learn from pictures to recognise one animal, and measure how well that works.
+    Enroll(enroll::Args),
+    /// Forget an enrolled animal and its pictures.
+    Forget(forget::Args),
+    /// Show who is enrolled, and what a rule may rely on.
+    Individuals(individuals::Args),
 }
 
 /// Exit codes of every subcommand. clap itself uses 2 for a wrong command line.
@@ -91,6 +101,9 @@ impl Cli {
             Command::Bench(args) => bench::run(&args, &mut out),
             Command::Events(args) => events::run(&args, &mut out),
             Command::Why(args) => why::run(&args, &mut out),
+            Command::Enroll(args) => enroll::run(&args, &mut out),
+            Command::Forget(args) => forget::run(&args, &mut out),
+            Command::Individuals(args) => individuals::run(&args, &mut out),
         };
         let result = result.and_then(|exit| {
             out.flush()?;
@@ -133,6 +146,20 @@ impl ModelArgs {
         loaded.map_err(|error| Failure { exit: Exit::Model, error })
     }
 
+    /// The model, and which one it is.
+    fn load_identified(&self) -> Result<(Classifier, ModelIdentity), Failure> {
+        let options = Options::from_env().map_err(|e| Failure { exit: Exit::Model, error: anyhow::anyhow!(e) })?;
+        // Read once: a file that is replaced in between would be taken for another.
+        let bytes = self.bytes()?;
+        let classifier = Classifier::from_bytes(&bytes, options).with_context(|| match &self.model {
+            Some(path) => unusable(path),
+            None => UNUSABLE_BUILT_IN.into(),
+        });
+        let classifier = classifier.map_err(|error| Failure { exit: Exit::Model, error })?;
+        let identity = ModelIdentity::new(&bytes, classifier.embedding_len());
+        Ok((classifier, identity))
+    }
+
     /// The model file's bytes.
     fn bytes(&self) -> Result<Cow<'static, [u8]>, Failure> {
         match &self.model {
@@ -144,10 +171,14 @@ impl ModelArgs {
 }
 
 fn load_file(path: &Path, options: Options) -> anyhow::Result<Classifier> {
-    Classifier::from_bytes(&read_file(path)?, options).with_context(|| {
-        format!("cannot use {} as a model; expected an ONNX file written by `pawgate-tools quantize`", path.display())
-    })
+    Classifier::from_bytes(&read_file(path)?, options).with_context(|| unusable(path))
 }
+
+fn unusable(path: &Path) -> String {
+    format!("cannot use {} as a model; expected an ONNX file written by `pawgate-tools quantize`", path.display())
+}
+
+const UNUSABLE_BUILT_IN: &str = "the built-in model is unusable, which is a fault of this build";
 
 fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
     // Read, not memory-mapped: a mapped file that is replaced on disk kills the process.
@@ -162,5 +193,5 @@ fn embedded_bytes() -> anyhow::Result<&'static [u8]> {
 }
 
 fn load_embedded(options: Options) -> anyhow::Result<Classifier> {
-    Classifier::from_bytes(embedded_bytes()?, options).context("the built-in model is unusable, which is a fault of this build")
+    Classifier::from_bytes(embedded_bytes()?, options).context(UNUSABLE_BUILT_IN)
 }
