@@ -159,8 +159,8 @@ pub enum Event {
     /// It is right again. [`Fault::Jam`] and [`Fault::Forced`] also end when the latch was sent to locked and the sensor finds it
     /// there, [`Fault::Obstructed`] when the opening is free.
     Cleared(Fault),
-    /// The service ends. The latch goes to the safe state, without waiting for the opening, since nobody watches it any longer; then
-    /// there is no deadline any more. Nothing leads out of it.
+    /// The service ends. The latch goes to the safe state, without waiting for the opening, since nobody watches it any longer. When
+    /// it is there, no deadline is left, and nothing moves it any more; a latch that fails or jams is tried again for ever.
     Stop,
 }
 

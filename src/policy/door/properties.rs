@@ -400,8 +400,13 @@ fn deadlines_ahead(all: &[Taken]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Failures are printed whole; no file of them is kept.
+fn config() -> ProptestConfig {
+    ProptestConfig { cases: 500, max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn a_door_that_is_safe_when_locked(settings in settings(SafeState::Locked), events in events()) {

@@ -188,6 +188,7 @@ impl Turn<'_> {
         }
         self.actions.push(Action::Cleared(fault));
         self.state.because = Because::Cleared(fault);
+        self.state.not_before = self.now;
         if fault == Fault::Latch {
             self.state.tries = 0;
         }
@@ -332,13 +333,16 @@ impl Turn<'_> {
             return;
         }
         self.state.reached = true;
+        if self.state.sensor.is_none() {
+            return;
+        }
+        if !self.state.faults.contains(Fault::Latch) {
+            self.state.tries = 0;
+        }
         // Where the safe state is unlocked, finding it there proves nothing about the latch that would not lock.
-        if self.state.sensor.is_some() && self.state.latch == Some(Position::Locked) {
+        if self.state.latch == Some(Position::Locked) {
             self.clear(Fault::Jam);
             self.clear(Fault::Forced);
-            if !self.state.faults.contains(Fault::Latch) {
-                self.state.tries = 0;
-            }
         }
     }
 
@@ -374,7 +378,8 @@ impl Turn<'_> {
         if again && !(self.jammed() && !self.agrees()) {
             return None;
         }
-        let pause = if again || self.state.tries > 1 { self.retry().max(self.interval()) } else { self.interval() };
+        let failing = self.state.latch.is_none() && self.state.tries > 1;
+        let pause = if again || failing { self.retry().max(self.interval()) } else { self.interval() };
         Some((target, self.state.moved.map_or(self.now, |moved| moved + pause)))
     }
 

@@ -233,8 +233,13 @@ fn settings() -> impl Strategy<Value = Settings> {
     times.prop_map(|(max_per_day, min_interval, portion_time)| Settings { max_per_day, min_interval, portion_time })
 }
 
+/// Failures are printed whole; no file of them is kept.
+fn config() -> ProptestConfig {
+    ProptestConfig { cases: 500, max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn no_portion_twice(settings in settings(), seeds in vec((prop_oneof![4 => millis(0..400), 1 => millis(0..9_000)], seed()), 1..200)) {
