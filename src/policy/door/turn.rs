@@ -375,7 +375,7 @@ impl Turn<'_> {
     fn due(&self) -> Option<(Position, Monotonic)> {
         let target = self.target()?;
         let again = self.state.latch == Some(target);
-        if again && !(self.jammed() && !self.agrees()) {
+        if again && (self.agrees() || !self.jammed()) {
             return None;
         }
         let failing = self.state.latch.is_none() && self.state.tries > 1;
