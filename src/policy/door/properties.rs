@@ -125,6 +125,7 @@ fn play(settings: &Settings, events: &[(Duration, Seed)]) -> Vec<Taken> {
         let next = now + *gap;
         while let Some(due) = deadline.filter(|&due| due <= next) {
             (deadline, fresh) = take(Event::Tick, due);
+            assert!(deadline.is_none_or(|deadline| deadline > due), "it would spin at {due:?}");
         }
         now = next;
         let grant = |since| Event::Allow(Grant { decision: 1, rule: "cats".into(), since });

@@ -54,6 +54,7 @@ fn play(settings: &Settings, events: &[(f64, Event)], end: f64) -> (Vec<String>,
         while let Some(due) = deadline.filter(|&due| due < at(*time)) {
             let next = step(settings, &state, &Event::Tick, due);
             log.extend(lines(&next, due));
+            assert!(next.deadline.is_none_or(|next| next > due), "it would spin at {due:?}");
             (state, deadline) = (next.state, next.deadline);
         }
         let next = step(settings, &state, event, at(*time));
