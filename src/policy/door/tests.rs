@@ -403,6 +403,16 @@ fn an_override_takes_over_an_open_door() {
 }
 
 #[test]
+fn taking_over_has_the_same_limit_and_stops_no_closing() {
+    let endless = [(2.0, allow(1.0)), (3.0, Event::OverrideUnlock(secs(1e6)))];
+    let expected = ["2 UNLOCK", "2 open", "3 override unlocked", "603 LOCK", "603 locked"];
+    scenario(&Settings::default(), &endless, 700.0, &expected);
+    let closing = [(2.0, allow(1.0)), (3.0, BEAM), (4.0, deny()), (5.0, Event::OverrideUnlock(secs(60.0))), (6.0, FREE)];
+    let expected = ["2 UNLOCK", "2 open", "4 relocking", "5 refused: the door is about to lock", "6 LOCK", "6 locked"];
+    scenario(&Settings::default(), &closing, 700.0, &expected);
+}
+
+#[test]
 fn a_person_who_locks_beats_everybody() {
     let events = [
         (2.0, allow(1.0)),
