@@ -2,10 +2,12 @@
 //!
 //! | boundary | trait |
 //! |---|---|
+//! | [`actuator`] | [`actuator::Latch`], [`actuator::Dispenser`] |
 //! | [`camera`] | [`camera::Camera`] |
 //! | [`clock`] | [`clock::Clock`] |
 //!
 //! Nothing here decides; what a frame means or when a door opens belongs to [`crate::policy`].
 
+pub mod actuator;
 pub mod camera;
 pub mod clock;

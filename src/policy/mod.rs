@@ -4,6 +4,7 @@
 //! the door's and feeder's state machines take its place between evidence and pin; one frame alone never moves a real latch.
 
 pub mod door;
+pub mod fault;
 pub mod feeder;
 pub mod rules;
 pub mod vote;
