@@ -3,6 +3,7 @@
 //! Each subcommand writes its result to standard output, everything else to standard error, and returns an [`Exit`].
 
 mod bench;
+mod check;
 mod classify;
 mod demo;
 
@@ -32,6 +33,8 @@ enum Command {
     Classify(classify::Args),
     /// Measure how fast the model runs on this machine, and where the time goes.
     Bench(bench::Args),
+    /// Check a configuration, and whether model and rules fit together.
+    Check(check::Args),
 }
 
 /// Exit codes of every subcommand. clap itself uses 2 for a wrong command line.
@@ -46,6 +49,8 @@ pub enum Exit {
     Model = 3,
     /// The output could not be written.
     Io = 4,
+    /// The configuration could not be read, or something in it is wrong.
+    Config = 5,
 }
 
 impl From<Exit> for std::process::ExitCode {
@@ -81,6 +86,7 @@ impl Cli {
             Command::Demo(args) => demo::run(&args, &mut out),
             Command::Classify(args) => classify::run(&args, &mut out),
             Command::Bench(args) => bench::run(&args, &mut out),
+            Command::Check(args) => check::run(&args, &mut out),
         };
         let result = result.and_then(|exit| {
             out.flush()?;

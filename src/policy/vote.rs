@@ -13,10 +13,12 @@ pub struct Settings {
     pub within: Duration,
     /// Frames among them that may show another animal.
     pub contradicting: usize,
+    /// Frames that must show an animal for a rule that denies it, 2 to N: such a rule matches more easily than one that allows.
+    pub deny_agree: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { agree: 3, of: 5, within: Duration::from_millis(2500), contradicting: 1 }
+        Self { agree: 3, of: 5, within: Duration::from_millis(2500), contradicting: 1, deny_agree: 2 }
     }
 }
