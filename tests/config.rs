@@ -133,7 +133,10 @@ fn every_key_reaches_its_setting() {
     assert_eq!((vote.agree, vote.of, vote.within.as_secs(), vote.contradicting, vote.deny_agree), (4, 8, 3, 2, 3));
     let [night, milo, meals] = config.rules() else { panic!("{text}") };
     assert_eq!((night.name.as_str(), night.action), ("no beagles at night", Action::Deny));
-    assert_eq!((night.breeds.as_slice(), night.species.as_slice()), (["Beagle".to_owned()].as_slice(), [Species::Dog].as_slice()));
+    assert_eq!(
+        (night.breeds.as_slice(), night.species.as_slice()),
+        (["Beagle".to_owned()].as_slice(), [Species::Dog].as_slice())
+    );
     assert_eq!(night.min_probability, 0.4);
     let window = &night.times[0];
     assert_eq!(window.days, [jiff::civil::Weekday::Monday, jiff::civil::Weekday::Sunday]);
@@ -159,7 +162,8 @@ fn every_key_reaches_its_setting() {
 
 #[test]
 fn doubt_keeps_the_door_shut_where_a_rule_says_nothing() {
-    let config = good(&format!("{MINIMAL}[[rule]]\nname = \"a\"\naction = \"allow\"\n[[rule]]\nname = \"d\"\naction = \"deny\"\n"));
+    let config =
+        good(&format!("{MINIMAL}[[rule]]\nname = \"a\"\naction = \"allow\"\n[[rule]]\nname = \"d\"\naction = \"deny\"\n"));
     let [allow, deny] = config.rules() else { panic!() };
     assert!(allow.min_probability > deny.min_probability, "denying is easier than allowing");
     assert_eq!(config.door().unwrap(), pawgate::policy::door::Settings::default());
@@ -345,6 +349,10 @@ fn what_is_no_text_or_too_much_is_refused() {
     refuse(format!("{}=1", ["a"; 200_000].join(".")).as_bytes());
     refuse("[a]\n".repeat(200_000).as_bytes());
     refuse("[[rule]]\n".repeat(100_000).as_bytes());
+    let list = |keys: &str, count| (0..count).map(|index| keys.replace('#', &format!("{index}"))).collect::<String>();
+    refuse(format!("{MINIMAL}{}", list("[[rule]]\nname=\"#\"\naction=\"deny\"\n", 20_000)).as_bytes());
+    refuse(format!("{MINIMAL}[[rule]]\nname=\"r\"\naction=\"deny\"\nbreed=[{}]\n", list("\"#\",", 80_000)).as_bytes());
+    refuse(format!("{MINIMAL}[[rule]]\nname=\"r\"\naction=\"deny\"\ntimes=[{}]\n", list("{from=\"01:00\"},", 50_000)).as_bytes());
     refuse(b"\"\\u0001`, expected `\\u001b[31m\" = 1");
     assert!(Config::read(Path::new("/nowhere/x.toml")).unwrap_err().to_string().contains("--config FILE"));
     assert!(Config::read(Path::new("/dev/zero")).unwrap_err().to_string().contains("not a regular file"));
@@ -387,7 +395,10 @@ fn rules_are_held_against_the_model_and_the_enrolled_animals() {
     let (place, error) = refused("action = \"allow\"\nindividual = [\"milo\", \"mila\"]", &[milo()]);
     assert_eq!((place.line, place.column), (7, 23));
     assert!(error.contains("no animal \"mila\"") && error.contains("did you mean \"milo\"?"), "{error}");
-    assert!(refused("action = \"deny\"\nindividual = \"tom\"", &[]).1.contains("pawgate enroll"), "a name must be known to deny, too");
+    assert!(
+        refused("action = \"deny\"\nindividual = \"tom\"", &[]).1.contains("pawgate enroll"),
+        "a name must be known to deny, too"
+    );
 }
 
 #[test]
@@ -402,7 +413,7 @@ fn an_animal_that_has_shown_too_little_opens_nothing() {
         // 12 of 20 are recognised; with 7 more, 19 of 27 (70.4 %).
         (Enrolled { accepted: 0.6, ..milo() }, "at least 7 more pictures"),
         (Enrolled { strangers_upper: 0.06, ..milo() }, "more pictures"),
-        (Enrolled { accepted: f32::NAN, ..milo() }, "min_accepted"),
+        (Enrolled { accepted: f32::NAN, ..milo() }, "more pictures"),
         (Enrolled { strangers_upper: f32::NAN, ..milo() }, "more pictures"),
     ] {
         for config in [&allow, &dispense] {
@@ -418,7 +429,8 @@ fn a_bad_file_leaves_the_last_good_configuration_in_force() {
     let mut current = Current::start(good(MINIMAL), &labels(), &[]).unwrap();
     let before = current.config();
     let unknown_breed = format!("{MINIMAL}[[rule]]\nname = \"r\"\naction = \"allow\"\nbreed = \"Lynx\"\n");
-    let broken: [&[u8]; 5] = [b"", b"\xff", b"[door", b"[camera]\nsource = \"x\"\n[door]\nopen_for = 1", unknown_breed.as_bytes()];
+    let broken: [&[u8]; 5] =
+        [b"", b"\xff", b"[door", b"[camera]\nsource = \"x\"\n[door]\nopen_for = 1", unknown_breed.as_bytes()];
     for bytes in broken {
         current.reload(bytes, &labels(), &[]).unwrap_err();
         assert!(std::sync::Arc::ptr_eq(&before, &current.config()));
@@ -460,7 +472,9 @@ fn walk(schema: &Value, at: &Value, path: &str, found: &mut Vec<(String, String,
         let inner = property.get("items").unwrap_or(property);
         let table = inner["$ref"].as_str().map(|name| &schema["$defs"][name.rsplit('/').next().unwrap()]);
         match table {
-            Some(table) => walk(schema, table, &[path, key].into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join("."), found),
+            Some(table) => {
+                walk(schema, table, &[path, key].into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join("."), found)
+            }
             None => found.push((path.to_owned(), key.clone(), property.clone())),
         }
     }
@@ -516,7 +530,8 @@ fn documented_defaults_are_those_of_the_schema_and_of_the_code() {
         };
         assert_eq!(row.2.trim_matches('`'), default.to_string(), "{table}.{key}");
         let base = "[camera]\nsource = \"p\"\n[door]\n[feeder]\n[[rule]]\nname = \"r\"\naction = \"dispense\"\n";
-        let base = format!("{base}times = [{{ days = \"mon\" }}]\n[region]\n[motion]\n[vote]\n[device]\n[individuals]\n[journal]\n");
+        let base =
+            format!("{base}times = [{{ days = \"mon\" }}]\n[region]\n[motion]\n[vote]\n[device]\n[individuals]\n[journal]\n");
         let header = match table.as_str() {
             "rule" => "[[rule]]\n".to_owned(),
             "rule.times" => "times = [{ days = \"mon\"".to_owned(),
@@ -543,7 +558,8 @@ fn the_limits_of_the_schema_are_those_of_the_code() {
             for (value, inside) in [(beyond, false), (if integer { value.to_string() } else { format!("{value:?}") }, true)] {
                 let text = with_value(&table, &key, &value);
                 let error = parse(&text).err().map(|error| error.to_string()).unwrap_or_default();
-                let out = error.contains(&format!("{table}.{key}: ")) && (error.contains("is not between") || error.contains("less than nothing"));
+                let out = error.contains(&format!("{table}.{key}: "))
+                    && (error.contains("is not between") || error.contains("less than nothing"));
                 assert_eq!(out, !inside, "{table}.{key} = {value}: {error}");
                 compared += 1;
             }
@@ -660,10 +676,46 @@ fn at<'a>(root: &'a mut toml::Value, path: &[String]) -> &'a mut toml::Value {
 }
 
 const HOSTILE: [&str; 40] = [
-    "\"\"", "\" \"", "\"x\"", "\"-\"", "\"8\"", "\"8s\"", "\"-8s\"", "\"99999999999999999999999d\"", "\"1e9s\"", "\"0.0000000001s\"", "\"500MB\"",
-    "\"\\u0000\"", "\"ä\"", "\"../../etc/passwd\"", "\"24:00\"", "\"day\"", "0", "1", "-1", "3", "255", "9223372036854775807", "-9223372036854775808",
-    "170141183460469231731687303715884105727", "0.5", "-0.0", "1e308", "-1e308", "nan", "-nan", "inf", "-inf", "true", "false", "[]", "[[]]",
-    "[1, \"a\", {}]", "{}", "{ a = 1 }", "1979-05-27T07:32:00Z",
+    "\"\"",
+    "\" \"",
+    "\"x\"",
+    "\"-\"",
+    "\"8\"",
+    "\"8s\"",
+    "\"-8s\"",
+    "\"99999999999999999999999d\"",
+    "\"1e9s\"",
+    "\"0.0000000001s\"",
+    "\"500MB\"",
+    "\"\\u0000\"",
+    "\"ä\"",
+    "\"../../etc/passwd\"",
+    "\"24:00\"",
+    "\"day\"",
+    "0",
+    "1",
+    "-1",
+    "3",
+    "255",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "170141183460469231731687303715884105727",
+    "0.5",
+    "-0.0",
+    "1e308",
+    "-1e308",
+    "nan",
+    "-nan",
+    "inf",
+    "-inf",
+    "true",
+    "false",
+    "[]",
+    "[[]]",
+    "[1, \"a\", {}]",
+    "{}",
+    "{ a = 1 }",
+    "1979-05-27T07:32:00Z",
 ];
 
 #[test]
@@ -680,7 +732,11 @@ fn every_key_wrong_in_every_way() {
                 *at(&mut changed, path) = toml::Value::String("@@@".into());
                 let changed = toml::to_string(&changed).unwrap().replace("\"@@@\"", hostile);
                 let result = never_panics(changed.as_bytes());
-                if hostile.contains("nan") || hostile.contains("inf") || hostile.contains("1e308") || hostile.contains("922337203685477580") {
+                if hostile.contains("nan")
+                    || hostile.contains("inf")
+                    || hostile.contains("1e308")
+                    || hostile.contains("922337203685477580")
+                {
                     assert!(result.is_err(), "{path:?} = {hostile} is taken for good");
                 }
             }
@@ -698,7 +754,8 @@ fn every_key_wrong_in_every_way() {
                 assert_eq!(problem.hint, Some(format!("did you mean `{key}`?")), "{error}");
             }
         }
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| line.contains(" = ") && !line.starts_with([' ', '#'])) {
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| line.contains(" = ") && !line.starts_with([' ', '#']))
+        {
             let doubled: Vec<_> = text.lines().take(number + 1).chain([line]).chain(text.lines().skip(number + 1)).collect();
             never_panics(doubled.join("\n").as_bytes()).expect_err(line);
         }
@@ -763,9 +820,14 @@ mod command {
         let output = check(&["--config", &example("door.toml")]);
         assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
         let shown = text(&output.stdout);
-        for part in
-            ["nothing is wrong", "1  no dogs", "deny every dog", "allow every cat, at least 80% sure, 06:00–22:00", "3 of the last 5", "37 breeds"]
-        {
+        for part in [
+            "nothing is wrong",
+            "1  no dogs",
+            "deny every dog",
+            "allow every cat, at least 80% sure, 06:00–22:00",
+            "3 of the last 5",
+            "37 breeds",
+        ] {
             assert!(shown.contains(part), "{part} in\n{shown}");
         }
         let output = check(&["--config", &example("feeder.toml")]);

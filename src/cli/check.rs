@@ -101,7 +101,13 @@ fn summarise(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
 fn describe_model(classifier: &Classifier, name: &str, out: &mut dyn Write) -> std::io::Result<()> {
     let metadata = classifier.metadata();
     let gate = &metadata.gate;
-    writeln!(out, "model    {name}: {} breeds, a pet from {:.2} (below {:.2} none)", metadata.labels.len(), gate.accept, gate.reject)
+    writeln!(
+        out,
+        "model    {name}: {} breeds, a pet from {:.2} (below {:.2} none)",
+        metadata.labels.len(),
+        gate.accept,
+        gate.reject
+    )
 }
 
 /// What is no error and still not what an owner expects.
@@ -118,8 +124,13 @@ fn note(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
         writeln!(out, "note     the system has no time zone, so rules use UTC: set device.time_zone")?;
     }
     let catches_all = |rule: &Rule| {
-        rule.individuals.is_empty() && rule.breeds.is_empty() && rule.species.is_empty() && !needs_zone(rule) && rule.quota.is_none()
-            && rule.cooldown.is_none() && rule.min_probability <= 0.5
+        rule.individuals.is_empty()
+            && rule.breeds.is_empty()
+            && rule.species.is_empty()
+            && !needs_zone(rule)
+            && rule.quota.is_none()
+            && rule.cooldown.is_none()
+            && rule.min_probability <= 0.5
     };
     if let Some(at) = config.rules().iter().position(catches_all)
         && let Some(next) = config.rules().get(at + 1)

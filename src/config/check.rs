@@ -19,6 +19,9 @@ const MIN_PROBABILITY: f32 = 0.8;
 /// Least probability of a rule that denies, where it says nothing: less, so that doubt keeps the door shut.
 const MIN_PROBABILITY_DENY: f32 = 0.5;
 
+/// Most rules, and most entries of one list: every pair of names is compared.
+const MAX_ENTRIES: usize = 500;
+
 const DAY: u64 = 86_400;
 const HOUR: u64 = 3600;
 const MINUTE: u64 = 60;
@@ -61,7 +64,13 @@ impl Section<'_> {
     }
 
     /// The value of `key`, or `default`; a problem when it lies outside `range`.
-    fn within<T: Limited>(&mut self, key: &str, given: &Given<T>, default: T::Plain, range: RangeInclusive<T::Plain>) -> T::Plain {
+    fn within<T: Limited>(
+        &mut self,
+        key: &str,
+        given: &Given<T>,
+        default: T::Plain,
+        range: RangeInclusive<T::Plain>,
+    ) -> T::Plain {
         let Some(value) = given.get().map(T::plain) else { return default };
         if range.contains(&value) {
             return value;
@@ -74,25 +83,16 @@ impl Section<'_> {
 }
 
 /// The table, or one without keys.
-macro_rules! table {
-    ($given:expr, $empty:ident) => {
-        match $given.get() {
-            Some(Table(table)) => table,
-            None => {
-                $empty = Default::default();
-                &$empty
-            }
-        }
-    };
+fn table<'r, T>(given: &'r Given<Table<T>>, empty: &'r T) -> &'r T {
+    given.get().map_or(empty, |Table(table)| table)
 }
 
 /// Checks everything. The result is only good when no problem was found.
 pub(super) fn check(raw: &Raw, path: &Path, problems: &mut Problems) -> (Values, Vec<Marks>) {
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut root = Section { problems, path: String::new(), span: None };
-    let (camera, device, region, motion, vote, door, feeder, individuals, journal, model);
-    let camera = check_camera(&mut root, &raw.camera, table!(raw.camera, camera), folder);
-    let vote = check_vote(&mut root.inner("vote", raw.vote.span()), table!(raw.vote, vote), camera.fps);
+    let camera = check_camera(&mut root, &raw.camera, table(&raw.camera, &Default::default()), folder);
+    let vote = check_vote(&mut root.inner("vote", raw.vote.span()), table(&raw.vote, &Default::default()), camera.fps);
     let door = raw.door.get().map(|Table(table)| check_door(&mut root.inner("door", raw.door.span()), table));
     let feeder = raw.feeder.get().map(|Table(table)| check_feeder(&mut root.inner("feeder", raw.feeder.span()), table));
     if door.is_none() && feeder.is_none() {
@@ -100,16 +100,16 @@ pub(super) fn check(raw: &Raw, path: &Path, problems: &mut Problems) -> (Values,
     }
     let (rules, marks) = check_rules(&mut root, raw, feeder.as_ref());
     let values = Values {
-        device: check_device(table!(raw.device, device)),
-        region: check_region(&mut root.inner("region", raw.region.span()), table!(raw.region, region)),
-        motion: check_motion(&mut root.inner("motion", raw.motion.span()), table!(raw.motion, motion)),
+        device: check_device(table(&raw.device, &Default::default())),
+        region: check_region(&mut root.inner("region", raw.region.span()), table(&raw.region, &Default::default())),
+        motion: check_motion(&mut root.inner("motion", raw.motion.span()), table(&raw.motion, &Default::default())),
         individuals: check_individuals(
             &mut root.inner("individuals", raw.individuals.span()),
-            table!(raw.individuals, individuals),
+            table(&raw.individuals, &Default::default()),
             folder,
         ),
-        journal: check_journal(&mut root.inner("journal", raw.journal.span()), table!(raw.journal, journal), folder),
-        model: table!(raw.model, model).file.get().map(|Text(file)| folder.join(file)),
+        journal: check_journal(&mut root.inner("journal", raw.journal.span()), table(&raw.journal, &Default::default()), folder),
+        model: table(&raw.model, &Default::default()).file.get().map(|Text(file)| folder.join(file)),
         camera,
         vote,
         rules,
@@ -128,7 +128,12 @@ fn check_device(raw: &raw::Device) -> Device {
     }
 }
 
-fn check_camera(root: &mut Section<'_>, given: &Given<Table<raw::Camera>>, raw: &raw::Camera, folder: &Path) -> camera::Settings {
+fn check_camera(
+    root: &mut Section<'_>,
+    given: &Given<Table<raw::Camera>>,
+    raw: &raw::Camera,
+    folder: &Path,
+) -> camera::Settings {
     if given.get().is_none() {
         root.conflict("", None, "there is no camera", "add [camera] with source = \"a folder of pictures\"");
     }
@@ -154,7 +159,12 @@ fn check_source(section: &mut Section<'_>, given: &Given<Many<Text>>, folder: &P
             let hint = "name a picture, a folder of pictures, or \"-\" for standard input";
             section.wrong("source", Some(span.clone()), what, hint);
         } else if source == "-" && items.len() > 1 {
-            section.wrong("source", Some(span.clone()), "standard input stands beside other sources", "write source = \"-\" alone");
+            section.wrong(
+                "source",
+                Some(span.clone()),
+                "standard input stands beside other sources",
+                "write source = \"-\" alone",
+            );
         }
     }
     match items.as_slice() {
@@ -170,8 +180,13 @@ fn check_region(section: &mut Section<'_>, raw: &raw::Region) -> Region {
         let rest = 1.0 - edge;
         let extent = section.within(key, given, rest, 0.05..=1.0);
         if extent > rest + 1e-6 {
-            let what = format!("the region ends {} beyond the picture's {far}", extent - rest);
-            section.conflict(key, given.span(), what, "both are shares of the picture: left + width and top + height are at most 1");
+            let what = format!("the region ends {:.3} beyond the picture's {far}", extent - rest);
+            section.conflict(
+                key,
+                given.span(),
+                what,
+                "both are shares of the picture: left + width and top + height are at most 1",
+            );
         } else if rest < 0.05 {
             let what = format!("the region has no {key}: it begins at the picture's {far}");
             section.conflict(key, given.span(), what, "left and top are the upper left corner, in shares of the picture");
@@ -203,7 +218,12 @@ fn check_vote(section: &mut Section<'_>, raw: &raw::Vote, fps: u32) -> vote::Set
     let contradicting = section.within("contradicting", &raw.contradicting, most.min(default.contradicting as u32), 0..=10);
     let deny_agree = section.within("deny_agree", &raw.deny_agree, default.deny_agree as u32, 2..=20);
     if of < agree {
-        section.conflict("of", raw.of.span(), format!("{agree} of the last {of} frames cannot agree"), "raise `of` or lower `agree`");
+        section.conflict(
+            "of",
+            raw.of.span(),
+            format!("{agree} of the last {of} frames cannot agree"),
+            "raise `of` or lower `agree`",
+        );
     } else if contradicting > most {
         let what = format!("where {agree} of {of} frames must agree, at most {most} may contradict, not {contradicting}");
         section.conflict("contradicting", raw.contradicting.span(), what, "lower `contradicting`, or raise `of` or `agree`");
@@ -213,11 +233,18 @@ fn check_vote(section: &mut Section<'_>, raw: &raw::Vote, fps: u32) -> vote::Set
         section.conflict("deny_agree", raw.deny_agree.span(), what, "lower `deny_agree` or raise `agree`");
     }
     let frames = (within.as_secs_f64() * f64::from(fps)).floor() + 1.0;
-    if f64::from(agree) > frames {
-        let what = format!("{agree} frames cannot agree within {}: the camera gives {frames} in that time", show_duration(within));
+    if f64::from(agree) > frames && !section.problems.is_broken("camera.") {
+        let what =
+            format!("{agree} frames cannot agree within {}: the camera gives {frames} in that time", show_duration(within));
         section.conflict("within", raw.within.span(), what, "lengthen `within`, lower `agree`, or raise camera.fps");
     }
-    vote::Settings { agree: agree as usize, of: of as usize, within, contradicting: contradicting as usize, deny_agree: deny_agree as usize }
+    vote::Settings {
+        agree: agree as usize,
+        of: of as usize,
+        within,
+        contradicting: contradicting as usize,
+        deny_agree: deny_agree as usize,
+    }
 }
 
 fn check_door(section: &mut Section<'_>, raw: &raw::Door) -> door::Settings {
@@ -241,7 +268,8 @@ fn check_door(section: &mut Section<'_>, raw: &raw::Door) -> door::Settings {
         [("min_interval", &raw.min_interval, settings.min_interval), ("travel", &raw.travel, settings.travel)]
     {
         if value >= open_for {
-            let what = format!("{} is not shorter than open_for ({open}): the door could not close in time", show_duration(value));
+            let what =
+                format!("{} is not shorter than open_for ({open}): the door could not close in time", show_duration(value));
             section.conflict(key, given.span(), what, &format!("lower {key} or raise open_for"));
         }
     }
@@ -285,7 +313,10 @@ fn check_rules(root: &mut Section<'_>, raw: &Raw, feeder: Option<&feeder::Settin
     let list = raw.rule.get().map(|tables| tables.0.as_slice()).unwrap_or_default();
     let (mut rules, mut marks): (Vec<Rule>, Vec<Marks>) = (vec![], vec![]);
     let devices = Devices { door: raw.door.get().is_some() || root.problems.is_broken(""), feeder: feeder.copied() };
-    for (index, table) in list.iter().enumerate() {
+    if list.len() > MAX_ENTRIES {
+        root.wrong("rule", raw.rule.span(), format!("there are more than {MAX_ENTRIES} rules"), "write fewer");
+    }
+    for (index, table) in list.iter().take(MAX_ENTRIES).enumerate() {
         let Table(raw) = table.get_ref();
         let section = &mut root.inner(&format!("rule.{index}"), Some(table.span()));
         let rule = check_rule(section, raw, devices);
@@ -324,9 +355,10 @@ fn check_rule(section: &mut Section<'_>, raw: &raw::Rule, devices: Devices) -> R
         species: list(section, "species", &raw.species, |species| species.0),
         min_probability: section.within("min_probability", &raw.min_probability, least, 0.0..=1.0),
         times: check_times(section, raw),
-        cooldown: raw.cooldown.get().map(|_| {
-            section.within("cooldown", &raw.cooldown, Duration::ZERO, seconds(1)..=seconds(30 * DAY))
-        }),
+        cooldown: raw
+            .cooldown
+            .get()
+            .map(|_| section.within("cooldown", &raw.cooldown, Duration::ZERO, seconds(1)..=seconds(30 * DAY))),
         quota: check_quota(section, raw, action),
         action,
     }
@@ -336,10 +368,18 @@ fn check_rule(section: &mut Section<'_>, raw: &raw::Rule, devices: Devices) -> R
 fn list<T, U: PartialEq>(section: &mut Section<'_>, key: &str, given: &Given<Many<T>>, make: impl Fn(&T) -> U) -> Vec<U> {
     let items = given.items();
     if given.get().is_some() && items.is_empty() {
-        section.wrong(key, given.span(), "the list is empty", "name at least one, or delete the key: then it does not restrict");
+        section.wrong(
+            key,
+            given.span(),
+            "the list is empty",
+            "name at least one, or delete the key: then it does not restrict",
+        );
+    }
+    if items.len() > MAX_ENTRIES {
+        section.wrong(key, given.span(), format!("the list has more than {MAX_ENTRIES} entries"), "write fewer");
     }
     let mut values = vec![];
-    for (span, value) in items {
+    for (span, value) in items.into_iter().take(MAX_ENTRIES) {
         let value = make(value);
         if values.contains(&value) {
             section.wrong(key, Some(span), "this stands in the list twice", "delete one of the two");
@@ -357,16 +397,31 @@ fn check_action(section: &mut Section<'_>, raw: &raw::Rule, devices: Devices) ->
     let span = raw.action.span();
     match verb {
         Verb::Allow if !devices.door => {
-            section.conflict("action", span, "the rule opens a door, but there is no [door]", "add [door]; the table may be empty");
+            section.conflict(
+                "action",
+                span,
+                "the rule opens a door, but there is no [door]",
+                "add [door]; the table may be empty",
+            );
         }
         Verb::Dispense if devices.feeder.is_none() && !section.problems.is_broken("") => {
-            section.conflict("action", span, "the rule feeds, but there is no [feeder]", "add [feeder]; the table may be empty");
+            section.conflict(
+                "action",
+                span,
+                "the rule feeds, but there is no [feeder]",
+                "add [feeder]; the table may be empty",
+            );
         }
         _ => {}
     }
     let portions = section.within("portions", &raw.portions, 1, 1..=10);
     if raw.portions.get().is_some() && verb != Verb::Dispense {
-        section.wrong("portions", raw.portions.span(), "only a rule that feeds gives portions", "delete it, or write action = \"dispense\"");
+        section.wrong(
+            "portions",
+            raw.portions.span(),
+            "only a rule that feeds gives portions",
+            "delete it, or write action = \"dispense\"",
+        );
     }
     // A deny that wears out would let the next rule open.
     for (key, span) in [("cooldown", raw.cooldown.span()), ("quota", raw.quota.span())] {
@@ -389,23 +444,33 @@ fn check_action(section: &mut Section<'_>, raw: &raw::Rule, devices: Devices) ->
 fn check_times(section: &mut Section<'_>, raw: &raw::Rule) -> Vec<TimeWindow> {
     let list = raw.times.get().map(|tables| tables.0.as_slice()).unwrap_or_default();
     if raw.times.get().is_some() && list.is_empty() {
-        section.wrong("times", raw.times.span(), "the list is empty", "add a window, or delete the key: then the rule always holds");
+        section.wrong(
+            "times",
+            raw.times.span(),
+            "the list is empty",
+            "add a window, or delete the key: then the rule always holds",
+        );
+    }
+    if list.len() > MAX_ENTRIES {
+        section.wrong("times", raw.times.span(), format!("the list has more than {MAX_ENTRIES} entries"), "write fewer");
     }
     let mut windows = vec![];
-    for (index, table) in list.iter().enumerate() {
+    for (index, table) in list.iter().take(MAX_ENTRIES).enumerate() {
         let Table(raw) = table.get_ref();
         let section = &mut section.inner(&format!("times.{index}"), Some(table.span()));
         let time = |given: &Given<super::value::Clock>| given.get().map_or(jiff::civil::Time::midnight(), |clock| clock.time);
-        let window = TimeWindow {
-            days: self::list(section, "days", &raw.days, |day| day.0),
-            from: time(&raw.from),
-            to: time(&raw.to),
-        };
+        let window =
+            TimeWindow { days: self::list(section, "days", &raw.days, |day| day.0), from: time(&raw.from), to: time(&raw.to) };
         if raw.days.get().is_none() && raw.from.get().is_none() && raw.to.get().is_none() {
             section.conflict("", None, "the window says nothing", "add days, from or to, or delete it");
         } else if window.from == window.to && (raw.from.get().is_some() || raw.to.get().is_some()) && !whole_day(raw) {
             let what = "the window ends when it begins";
-            section.conflict("to", raw.to.span(), what, "for whole days write from = \"00:00\", to = \"24:00\", or leave both out");
+            section.conflict(
+                "to",
+                raw.to.span(),
+                what,
+                "for whole days write from = \"00:00\", to = \"24:00\", or leave both out",
+            );
         }
         windows.push(window);
     }

@@ -96,7 +96,8 @@ impl Place {
         let content = text[begin..].split('\n').next().unwrap_or_default();
         let content = content.strip_suffix('\r').unwrap_or(content);
         let column = text[begin..start].chars().count().min(content.chars().count());
-        let marked = text[start..floor(text, span.end).max(start)].split(['\n', '\r']).next().unwrap_or_default().chars().count();
+        let marked =
+            text[start..floor(text, span.end).max(start)].split(['\n', '\r']).next().unwrap_or_default().chars().count();
         let skipped = if column > MAX_SHOWN * 3 / 4 { column - MAX_SHOWN / 2 } else { 0 };
         // One character for each, so that the mark stands below what it marks.
         let visible = |c: char| if c.is_control() || c == '\u{feff}' { ' ' } else { c };
@@ -142,7 +143,13 @@ impl Problem {
         if let Some(place) = &self.place {
             let line = place.line.to_string();
             margin = " ".repeat(line.len());
-            write!(f, "\n{margin} |\n{line} | {}\n{margin} | {}{}", place.excerpt, " ".repeat(place.before), "^".repeat(place.width))?;
+            write!(
+                f,
+                "\n{margin} |\n{line} | {}\n{margin} | {}{}",
+                place.excerpt,
+                " ".repeat(place.before),
+                "^".repeat(place.width)
+            )?;
         }
         match &self.hint {
             Some(hint) => write!(f, "\n{margin} = {hint}"),
@@ -166,6 +173,10 @@ impl Problems {
     }
 
     pub(super) fn push(&mut self, key: &str, span: Option<Range<usize>>, what: impl Into<String>, hint: Option<String>) {
+        // Finding a place takes a walk over the text: a hostile file must not have it done a hundred thousand times.
+        if self.full() {
+            return;
+        }
         let order = span.as_ref().map_or(usize::MAX, |span| span.start);
         let place = span.map(|span| Place::new(&self.text, &span));
         let key = readable(key);
@@ -194,14 +205,13 @@ impl Problems {
     pub(super) fn report(self) -> Report {
         let mut found = self.found;
         found.sort_by_key(|(order, _)| *order);
-        found.truncate(MAX_PROBLEMS);
         Report { path: self.path, problems: found.into_iter().map(|(_, problem)| problem).collect() }
     }
 }
 
 /// A path without the numbers of rules and windows: the line says which.
 fn readable(path: &str) -> String {
-    path.split('.').filter(|part| part.parse::<usize>().is_err()).collect::<Vec<_>>().join(".")
+    path.split('.').filter(|part| !part.is_empty() && part.parse::<usize>().is_err()).collect::<Vec<_>>().join(".")
 }
 
 /// Stands between what is wrong and the hint in the one string that serde's errors carry.
@@ -292,7 +302,10 @@ mod tests {
         let text = "a = 1\r\nname = \"ä\" x\n";
         let x = text.find('x').unwrap();
         let place = Place::new(text, &(x..x + 1));
-        assert_eq!((place.line, place.column, place.excerpt.as_str(), place.before, place.width), (2, 12, "name = \"ä\" x", 11, 1));
+        assert_eq!(
+            (place.line, place.column, place.excerpt.as_str(), place.before, place.width),
+            (2, 12, "name = \"ä\" x", 11, 1)
+        );
         let end = Place::new(text, &(text.len()..text.len() + 9));
         assert_eq!((end.line, end.column, end.width), (2, 13, 1));
         assert_eq!(Place::new("", &(0..0)).line, 1);

@@ -229,7 +229,7 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>, ConfigError> {
 
 /// The text of a file: UTF-8, not too large.
 fn decode<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a str, Report> {
-    let refuse = |text: &str, span, what, hint: &str| {
+    let refuse = |text: &str, span: Option<Range<usize>>, what: String, hint: &str| {
         let mut problems = Problems::new(path, text.into());
         problems.push("", span, what, Some(hint.to_owned()));
         problems.report()

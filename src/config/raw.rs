@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::value::{
-    ActionName, Clock, Count, Day, ExitName, Flag, Given, Many, PeriodName, Real, SafeStateName, Size, Span, SpeciesName, Table,
-    Tables, Text, Zone,
+    ActionName, Clock, Count, Day, ExitName, Flag, Given, Many, PeriodName, Real, SafeStateName, Size, Span, SpeciesName,
+    Table, Tables, Text, Zone,
 };
 
 /// Configuration of pawgate. docs/configuration.md explains every key.

@@ -559,12 +559,14 @@ impl Value for Clock {
     }
 
     fn read(scalar: Scalar) -> Result<Self, Wrong> {
-        let wrong = |scalar| Wrong { hint: Some(r#"write hours and minutes, "00:00" to "24:00""#.into()), ..Self::other(scalar) };
+        let wrong =
+            |scalar| Wrong { hint: Some(r#"write hours and minutes, "00:00" to "24:00""#.into()), ..Self::other(scalar) };
         let Scalar::Text(text) = &scalar else { return Err(wrong(&scalar)) };
         if text == "24:00" {
             return Ok(Self { time: Time::midnight(), end_of_day: true });
         }
-        let two_digits = |part: &str| (part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit())).then(|| part.parse().ok())?;
+        let two_digits =
+            |part: &str| (part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit())).then(|| part.parse().ok())?;
         let time = text.split_once(':').and_then(|(hour, minute)| Time::new(two_digits(hour)?, two_digits(minute)?, 0, 0).ok());
         time.map(|time| Self { time, end_of_day: false }).ok_or_else(|| wrong(&scalar))
     }
