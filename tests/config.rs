@@ -352,7 +352,9 @@ fn what_is_no_text_or_too_much_is_refused() {
     let list = |keys: &str, count| (0..count).map(|index| keys.replace('#', &format!("{index}"))).collect::<String>();
     refuse(format!("{MINIMAL}{}", list("[[rule]]\nname=\"#\"\naction=\"deny\"\n", 20_000)).as_bytes());
     refuse(format!("{MINIMAL}[[rule]]\nname=\"r\"\naction=\"deny\"\nbreed=[{}]\n", list("\"#\",", 80_000)).as_bytes());
-    refuse(format!("{MINIMAL}[[rule]]\nname=\"r\"\naction=\"deny\"\ntimes=[{}]\n", list("{from=\"01:00\"},", 50_000)).as_bytes());
+    refuse(
+        format!("{MINIMAL}[[rule]]\nname=\"r\"\naction=\"deny\"\ntimes=[{}]\n", list("{from=\"01:00\"},", 50_000)).as_bytes(),
+    );
     refuse(b"\"\\u0001`, expected `\\u001b[31m\" = 1");
     assert!(Config::read(Path::new("/nowhere/x.toml")).unwrap_err().to_string().contains("--config FILE"));
     assert!(Config::read(Path::new("/dev/zero")).unwrap_err().to_string().contains("not a regular file"));
