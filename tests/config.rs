@@ -182,10 +182,11 @@ fn bom_and_windows_line_ends_are_read() {
     assert_eq!((place.line, place.column, place.excerpt.as_str()), (6, 7, "fps = 0"));
 }
 
-/// What is wrong, in which line and column, with which key; parts of the message and of the hint.
+/// Tables behind the camera; lines of a rule; line and column; key; part of the message; part of the hint.
+type Mistake = (&'static str, &'static str, Option<(usize, usize)>, &'static str, &'static str, &'static str);
+
 #[rustfmt::skip]
-const WRONG: &[(&str, &str, Option<(usize, usize)>, &str, &str, &str)] = &[
-    // Change of MINIMAL's door, or a whole file.
+const WRONG: &[Mistake] = &[
     ("[door]\nopne_for = \"8s\"", "", Some((4, 1)), "door.opne_for", "not known", "did you mean `open_for`?"),
     ("[door]\nzzzzzzz = 1", "", Some((4, 1)), "door.zzzzzzz", "not known", "open_for, max_open"),
     ("[dor]", "", Some((3, 2)), "dor", "not known", "did you mean `door`?"),
