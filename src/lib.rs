@@ -11,12 +11,14 @@
 //! | [`individuals`] | telling single animals apart |
 //! | [`hw`] | hardware boundaries: a trait each, the device and its simulator |
 //! | [`journal`] | the record of what happened and why |
+//! | [`config`] | a TOML file → checked settings of every module, or everything that is wrong with it |
 //! | [`samples`] | the public-domain pictures of the demo |
 //!
 //! The binary and `pawgate-tools` are thin callers of this library: what the tools measure is the code that ships.
 #![deny(unsafe_code)]
 
 pub mod cli;
+pub mod config;
 pub mod hw;
 pub mod individuals;
 pub mod journal;

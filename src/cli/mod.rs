@@ -3,6 +3,7 @@
 //! Each subcommand writes its result to standard output, everything else to standard error, and returns an [`Exit`].
 
 mod bench;
+mod check;
 mod classify;
 mod demo;
 mod events;
@@ -48,6 +49,8 @@ enum Command {
     Forget(forget::Args),
     /// Show who is enrolled, and what a rule may rely on.
     Individuals(individuals::Args),
+    /// Check a configuration, and whether model and rules fit together.
+    Check(check::Args),
 }
 
 /// Exit codes of every subcommand. clap itself uses 2 for a wrong command line.
@@ -64,6 +67,8 @@ pub enum Exit {
     Io = 4,
     /// The journal could not be read.
     Journal = 6,
+    /// The configuration could not be read, or something in it is wrong.
+    Config = 5,
 }
 
 impl From<Exit> for std::process::ExitCode {
@@ -104,6 +109,7 @@ impl Cli {
             Command::Enroll(args) => enroll::run(&args, &mut out),
             Command::Forget(args) => forget::run(&args, &mut out),
             Command::Individuals(args) => individuals::run(&args, &mut out),
+            Command::Check(args) => check::run(&args, &mut out),
         };
         let result = result.and_then(|exit| {
             out.flush()?;
