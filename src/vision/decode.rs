@@ -36,7 +36,7 @@ pub enum DecodeError {
     #[error("not a JPEG, PNG, WebP or BMP picture")]
     UnknownFormat,
     /// More pixels than allowed.
-    #[error("{width}x{height} is more than the limit of {} megapixels: scale the picture down", limit / 1_000_000)]
+    #[error("{width}x{height} is more than the limit of {} megapixels: scale the picture down", .limit / 1_000_000)]
     TooLarge {
         /// Width that the header announces, in pixels.
         width: u32,

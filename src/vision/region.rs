@@ -64,7 +64,8 @@ impl PixelBox {
 
     /// Whether all of it lies in a picture of `width`×`height` and it has at least one pixel.
     pub fn fits(self, width: u32, height: u32) -> bool {
-        let within = |start: u32, length: u32, total: u32| length > 0 && start.checked_add(length).is_some_and(|end| end <= total);
+        let within =
+            |start: u32, length: u32, total: u32| length > 0 && start.checked_add(length).is_some_and(|end| end <= total);
         within(self.left, self.width, width) && within(self.top, self.height, height)
     }
 }

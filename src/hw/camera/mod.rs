@@ -106,7 +106,7 @@ pub fn open(settings: &Settings, timing: Timing) -> Result<Box<dyn Camera>, Came
 #[derive(Debug, Error)]
 pub enum CameraError {
     /// A picture of a folder or list cannot be read; the others are played.
-    #[error("{}: {error}; it is left out: replace or remove the file", path.display())]
+    #[error("{}: {error}; it is left out: replace or remove the file", .path.display())]
     Picture {
         /// The file.
         path: PathBuf,
@@ -114,7 +114,7 @@ pub enum CameraError {
         error: DecodeError,
     },
     /// A folder cannot be searched, or holds no pictures; the other folders are played.
-    #[error("{}: {problem}; name a folder with pictures", path.display())]
+    #[error("{}: {problem}; name a folder with pictures", .path.display())]
     Folder {
         /// The folder.
         path: PathBuf,

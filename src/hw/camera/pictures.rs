@@ -207,12 +207,8 @@ impl Camera for Pictures {
         let captured = self.wait(&mut scene);
         self.number += 1;
         scene.wander(&mut self.noise.rng);
-        let frame = Frame {
-            number: self.number,
-            captured,
-            picture: Arc::new(scene.render(&mut self.noise)),
-            name: scene.name.clone(),
-        };
+        let frame =
+            Frame { number: self.number, captured, picture: Arc::new(scene.render(&mut self.noise)), name: scene.name.clone() };
         self.scene = scene.shown();
         Ok(Some(frame))
     }
