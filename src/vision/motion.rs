@@ -255,7 +255,7 @@ impl Grid {
     /// The pixels that the set cells cover.
     fn bounds(&self, cells: &[bool]) -> Option<PixelBox> {
         let set = || (0..cells.len()).filter(|&index| cells[index]);
-        let (first, last) = (set().next()? / self.columns, set().last()? / self.columns);
+        let (first, last) = (set().next()? / self.columns, set().next_back()? / self.columns);
         let column = |index: usize| index % self.columns;
         let (leftmost, rightmost) = (set().map(column).min()?, set().map(column).max()?);
         let (left, top) = (self.left(leftmost), self.top(first));
@@ -285,7 +285,7 @@ mod tests {
     /// A porch with edges and shades, 30…200.
     fn porch(x: u32, y: u32) -> f32 {
         let (across, down) = (x as f32, y as f32);
-        let tiles = if (x / 37 + y / 23) % 2 == 0 { 25.0 } else { -25.0 };
+        let tiles = if (x / 37 + y / 23).is_multiple_of(2) { 25.0 } else { -25.0 };
         115.0 + 35.0 * (across / 41.0).sin() + 25.0 * (down / 29.0 + across / 90.0).cos() + tiles
     }
 

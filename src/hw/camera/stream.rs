@@ -538,7 +538,7 @@ mod tests {
         let [luma, u, v] = &frame;
         for (x, y, found) in picture.enumerate_pixels() {
             let (x, y) = (x as usize, y as usize);
-            let sample = |plane: &[u8]| if across == 0 { 128 } else { plane[y / down * colour[0] + x / across] };
+            let sample = |plane: &[u8]| x.checked_div(across).map_or(128, |column| plane[y / down * colour[0] + column]);
             let expected = rgb(luma[y * width + x], sample(u), sample(v), full);
             let worst = found.0.iter().zip(expected).map(|(&f, e)| (f64::from(f) - e).abs()).fold(0.0, f64::max);
             assert!(worst <= 3.0, "{space:?} {width}x{height} full {full} ({x}, {y}): {found:?} for {expected:?}");
