@@ -1,6 +1,7 @@
 //! The cut and the normalisation, on pictures whose right answer is known.
 
 use image::{Rgb, RgbImage};
+use pawgate::vision::region::PixelBox;
 use pawgate::vision::{Preprocess, ResizeRule};
 
 const CROP: Preprocess = Preprocess::imagenet(ResizeRule::ShortSideCrop { short_side: 256 });
@@ -68,4 +69,23 @@ fn rules_out_of_range_are_refused() {
     assert!(wrong(|r| r.std[1] = 0.0).contains("standard deviation"));
     assert!(wrong(|r| r.mean[2] = f32::NAN).contains("mean"));
     CROP.check().unwrap();
+}
+
+#[test]
+fn a_part_is_scaled_as_if_it_were_the_whole_picture() {
+    let picture = RgbImage::from_fn(97, 71, |x, y| Rgb([(x * 5 % 251) as u8, (y * 7 % 241) as u8, (x * y % 239) as u8]));
+    let part = PixelBox { left: 13, top: 9, width: 50, height: 41 };
+    let copy = image::imageops::crop_imm(&picture, part.left, part.top, part.width, part.height).to_image();
+    for rule in [CROP, PLAIN] {
+        assert_eq!(rule.pixels_of(&picture, part).unwrap(), rule.pixels(&copy).unwrap(), "{:?}", rule.resize);
+        assert_eq!(rule.pixels_of(&picture, PixelBox::whole(97, 71)).unwrap(), rule.pixels(&picture).unwrap());
+    }
+}
+
+#[test]
+fn a_part_that_is_not_in_the_picture_is_an_error() {
+    let picture = RgbImage::new(20, 10);
+    for (left, top, width, height) in [(0, 0, 21, 10), (1, 0, 20, 10), (0, 10, 1, 1), (u32::MAX, 0, 2, 2), (3, 3, 0, 2)] {
+        assert!(PLAIN.pixels_of(&picture, PixelBox { left, top, width, height }).is_err(), "{left} {top} {width} {height}");
+    }
 }

@@ -7,14 +7,11 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::ValueEnum;
 use serde::Serialize;
-use walkdir::WalkDir;
 
 use super::{Exit, Failure, ModelArgs};
 use crate::model::{Candidate, Classifier, Reading, Scores, Verdict};
+use crate::vision::collect::{Input, collect};
 use crate::vision::{self, Preprocess, ResizeRule};
-
-/// Names that a folder is searched for. A file that is named on the command line is read whatever its name.
-const EXTENSIONS: [&str; 5] = ["bmp", "jpeg", "jpg", "png", "webp"];
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -97,7 +94,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
     let mut failed = 0;
     for input in &inputs {
         let start = Instant::now();
-        let result = input.classify(&classifier, &preprocess);
+        let result = classify(input, &classifier, &preprocess);
         let ms = start.elapsed().as_secs_f64() * 1e3;
         if let Some(logits) = &mut logits {
             logits.push(result.as_ref().ok());
@@ -121,57 +118,12 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// A picture to read, or why there is none where the user pointed.
-pub(super) struct Input {
-    pub(super) path: PathBuf,
-    pub(super) problem: Option<String>,
-}
-
-impl Input {
-    pub(super) fn name(&self) -> String {
-        self.path.display().to_string()
+fn classify(input: &Input, classifier: &Classifier, preprocess: &Preprocess) -> Result<Scores, String> {
+    if let Some(problem) = &input.problem {
+        return Err(problem.clone());
     }
-
-    fn classify(&self, classifier: &Classifier, preprocess: &Preprocess) -> Result<Scores, String> {
-        if let Some(problem) = &self.problem {
-            return Err(problem.clone());
-        }
-        let picture = vision::decode::read(&self.path).map_err(|e| e.to_string())?;
-        classifier.infer_with(preprocess, &picture).map_err(|e| e.to_string())
-    }
-}
-
-/// Files as they are named; folders searched recursively, in the order of their names.
-pub(super) fn collect(paths: &[PathBuf]) -> Vec<Input> {
-    let mut inputs = Vec::new();
-    for path in paths {
-        if !path.is_dir() {
-            inputs.push(Input { path: path.clone(), problem: None });
-            continue;
-        }
-        let before = inputs.len();
-        for entry in WalkDir::new(path).follow_links(true).sort_by_file_name() {
-            match entry {
-                Ok(entry) if entry.file_type().is_file() && is_picture_name(entry.path()) => {
-                    inputs.push(Input { path: entry.into_path(), problem: None });
-                }
-                Ok(entry) => log::debug!("{}: not looked at", entry.path().display()),
-                Err(error) => {
-                    let path = error.path().unwrap_or(path).to_path_buf();
-                    inputs.push(Input { path, problem: Some(error.to_string()) });
-                }
-            }
-        }
-        if inputs.len() == before {
-            let problem = format!("no pictures in this folder (looked for {})", EXTENSIONS.join(", "));
-            inputs.push(Input { path: path.clone(), problem: Some(problem) });
-        }
-    }
-    inputs
-}
-
-fn is_picture_name(path: &Path) -> bool {
-    path.extension().is_some_and(|e| EXTENSIONS.iter().any(|known| e.eq_ignore_ascii_case(known)))
+    let picture = vision::decode::read(&input.path).map_err(|e| e.to_string())?;
+    classifier.infer_with(preprocess, &picture).map_err(|e| e.to_string())
 }
 
 impl Line {

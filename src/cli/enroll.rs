@@ -4,7 +4,6 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::classify::{Input, collect};
 use super::individuals::describe;
 use super::{Exit, Failure, ModelArgs};
 use crate::individuals::learn::{MAX_PICTURES, MAX_STRANGERS};

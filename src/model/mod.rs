@@ -14,6 +14,7 @@ use tract_onnx::pb::ModelProto;
 use crate::nn::{self, Network, NetworkError, Options, Port};
 use crate::vision::Preprocess;
 use crate::vision::quality::{self, Flaw};
+use crate::vision::region::PixelBox;
 pub use metadata::{Gate, Label, Metadata, MetadataError, Provenance, Species, WeightsOrigin};
 pub use reading::{Candidate, Doubt, Reading, Verdict};
 
@@ -119,6 +120,15 @@ impl Classifier {
         self.infer_with(&self.metadata.preprocess, picture)
     }
 
+    /// As [`Self::infer`], for a part of the picture: the model's own cut is applied to the part. Nothing is copied.
+    ///
+    /// # Errors
+    /// As [`Self::infer`]; [`ModelError::Resize`] also when `part` is empty or leaves the picture.
+    pub fn infer_region(&self, picture: &RgbImage, part: PixelBox) -> Result<Scores, ModelError> {
+        let preprocess = &self.metadata.preprocess;
+        self.infer_pixels(preprocess, &preprocess.pixels_of(picture, part)?)
+    }
+
     /// As [`Self::infer`], with another cut: for comparing resize rules. Thresholds were chosen for the model's own.
     ///
     /// # Errors
@@ -148,7 +158,7 @@ impl Classifier {
                 return Err(ModelError::NotFinite(name));
             }
         }
-        Ok(Scores { breed, pet: pet[0], embedding, flaw: quality::flaw(pixels) })
+        Ok(Scores { breed, pet: pet[0], embedding, flaw: quality::flaw_of_square(pixels, preprocess.size as usize) })
     }
 
     /// What `scores` mean at the model's thresholds, with the `top` most probable labels.

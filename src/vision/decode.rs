@@ -35,13 +35,15 @@ pub enum DecodeError {
     /// The content is none of the known formats.
     #[error("not a JPEG, PNG, WebP or BMP picture")]
     UnknownFormat,
-    /// More than [`MAX_PIXELS`].
-    #[error("{width}x{height} is more than the limit of {} megapixels: scale the picture down", MAX_PIXELS / 1_000_000)]
+    /// More pixels than allowed.
+    #[error("{width}x{height} is more than the limit of {} megapixels: scale the picture down", .limit / 1_000_000)]
     TooLarge {
         /// Width that the header announces, in pixels.
         width: u32,
         /// Height that the header announces, in pixels.
         height: u32,
+        /// The most pixels allowed.
+        limit: u64,
     },
     /// The data end before the picture does.
     #[error("the picture is cut off: its data end too early")]
@@ -89,6 +91,14 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>, DecodeError> {
 /// See [`DecodeError`]. A picture whose data end early is refused even where a decoder would fill the rest with grey: half
 /// a picture is no evidence. (A JPEG that lost data in its middle and kept its end cannot be told from a whole one.)
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
+    decode_within(bytes, MAX_PIXELS)
+}
+
+/// As [`decode`], for pictures of at most `limit` pixels.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn decode_within(bytes: &[u8], limit: u64) -> Result<RgbImage, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::Empty);
     }
@@ -102,12 +112,12 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     }
     let mut decoder = reader.into_decoder().map_err(explain)?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(DecodeError::TooLarge { width, height });
+    if u64::from(width) * u64::from(height) > limit {
+        return Err(DecodeError::TooLarge { width, height, limit });
     }
     let mut limits = Limits::default();
     // 16-bit RGBA at the pixel limit; the decoder's own tables fit beside it.
-    limits.max_alloc = Some(MAX_PIXELS * 8 + (64 << 20));
+    limits.max_alloc = Some(limit * 8 + (64 << 20));
     decoder.set_limits(limits).map_err(explain)?;
     // A damaged EXIF block says nothing about the pixels: read the picture as it lies.
     let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
@@ -144,31 +154,59 @@ fn explain(error: ImageError) -> DecodeError {
 
 /// Whether the end-of-image marker follows the scans of a JPEG.
 ///
-/// The decoder fills missing rows with grey and reports success, so the check is made here, marker by marker (ITU-T T.81,
-/// B.1.1): segments are skipped by their length, so a thumbnail's end inside an EXIF block does not count; inside
-/// entropy-coded data 0xFF is followed by 0x00 or a restart marker. A second start of image before the end is a picture that
-/// was cut and followed by another one. Data that are missing in the middle of a scan cannot be seen from the markers.
+/// The decoder fills missing rows with grey and reports success, so the check is made here. A second start of image before the
+/// end is a picture that was cut and followed by another one. Data that are missing in the middle of a scan cannot be seen from
+/// the markers.
 fn jpeg_is_whole(bytes: &[u8]) -> bool {
-    const START_OF_IMAGE: u8 = 0xD8;
-    const END_OF_IMAGE: u8 = 0xD9;
-    const START_OF_SCAN: u8 = 0xDA;
-    let mut at = 2;
-    let mut scanned = false;
-    while let Some(&[first, code]) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
-        match (first, code) {
-            (0xFF, END_OF_IMAGE) => return scanned,
-            (0xFF, START_OF_IMAGE) => return false,
-            // Stuffed zero, restart markers, TEM, fill bytes: no segment follows.
-            (0xFF, 0x00 | 0x01 | 0xD0..=0xD7) => at += 2,
-            (0xFF, 0xFF) => at += 1,
-            (0xFF, _) => {
-                scanned |= code == START_OF_SCAN;
-                let Some(&[high, low]) = bytes.get(at + 2..).and_then(|rest| rest.first_chunk()) else { return false };
-                at += 2 + usize::from(u16::from_be_bytes([high, low])).max(2);
-            }
-            // Entropy-coded data, or stray bytes that the decoder may judge.
-            _ => at += 1,
-        }
+    matches!(JpegWalk::new().follow(bytes), JpegEnd::At { scanned: true, .. })
+}
+
+/// Follows a JPEG marker by marker (ITU-T T.81, B.1.1), as its bytes arrive: segments are skipped by their length, so a
+/// thumbnail's end inside an EXIF block does not count; inside entropy-coded data 0xFF is followed by 0x00 or a restart marker.
+#[derive(Debug)]
+pub(crate) struct JpegWalk {
+    at: usize,
+    scanned: bool,
+}
+
+/// Where a JPEG ends.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum JpegEnd {
+    /// Not in these bytes.
+    NotYet,
+    /// Before byte `len`; without a scan there is no picture in it.
+    At { len: usize, scanned: bool },
+    /// Nowhere: another picture starts at byte `start`.
+    Cut { start: usize },
+}
+
+impl JpegWalk {
+    /// Begins after the start-of-image marker.
+    pub(crate) fn new() -> Self {
+        Self { at: 2, scanned: false }
     }
-    false
+
+    /// Goes on in `bytes`, which begin with the start of the picture and are those of the last call and more.
+    pub(crate) fn follow(&mut self, bytes: &[u8]) -> JpegEnd {
+        const START_OF_IMAGE: u8 = 0xD8;
+        const END_OF_IMAGE: u8 = 0xD9;
+        const START_OF_SCAN: u8 = 0xDA;
+        while let Some(&[first, code]) = bytes.get(self.at..).and_then(|rest| rest.first_chunk()) {
+            match (first, code) {
+                (0xFF, END_OF_IMAGE) => return JpegEnd::At { len: self.at + 2, scanned: self.scanned },
+                (0xFF, START_OF_IMAGE) => return JpegEnd::Cut { start: self.at },
+                // Stuffed zero, restart markers, TEM, fill bytes: no segment follows.
+                (0xFF, 0x00 | 0x01 | 0xD0..=0xD7) => self.at += 2,
+                (0xFF, 0xFF) => self.at += 1,
+                (0xFF, _) => {
+                    let Some(&[high, low]) = bytes.get(self.at + 2..).and_then(|rest| rest.first_chunk()) else { break };
+                    self.scanned |= code == START_OF_SCAN;
+                    self.at += 2 + usize::from(u16::from_be_bytes([high, low])).max(2);
+                }
+                // Entropy-coded data, or stray bytes that the decoder may judge.
+                _ => self.at += 1,
+            }
+        }
+        JpegEnd::NotYet
+    }
 }

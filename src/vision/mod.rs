@@ -1,9 +1,11 @@
 //! From the bytes of a picture to the tensor the network takes.
 //!
 //! [`decode()`] turns a file into upright 8-bit RGB and refuses what is not a whole picture; [`preprocess`] cuts and scales it
-//! to the square the network looks at and normalises it. [`quality`] says when there is too little to see. All are pure. Motion
-//! and region of interest will stand beside them; what a picture *means* does not belong here.
+//! to the square the network looks at and normalises it. [`quality`] says when there is too little to see, [`motion`] when
+//! something moves and where, [`region`] which part of a frame is looked at. All are pure, but for [`collect`], which searches
+//! folders, and the reading of files. What a picture *means* does not belong here.
 
+pub mod collect;
 pub mod decode;
 pub mod motion;
 pub mod preprocess;

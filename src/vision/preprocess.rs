@@ -2,10 +2,12 @@
 //!
 //! The rule is a property of the model (it is written into the model file), not a setting of the caller.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{CroppedImage, Image, ImageRef};
+use fast_image_resize::{CropBoxError, FilterType, PixelType, ResizeAlg, ResizeError, ResizeOptions, Resizer};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
+
+use super::region::PixelBox;
 
 /// How a picture of any shape becomes a square.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,10 +83,22 @@ impl Preprocess {
     ///
     /// # Errors
     /// What the resizer reports; it accepts every picture that has at least one pixel.
-    pub fn pixels(&self, picture: &RgbImage) -> Result<Vec<u8>, fast_image_resize::ResizeError> {
-        let (left, top, width, height) = self.source_box(picture.width(), picture.height());
+    pub fn pixels(&self, picture: &RgbImage) -> Result<Vec<u8>, ResizeError> {
+        self.pixels_of(picture, PixelBox::whole(picture.width(), picture.height()))
+    }
+
+    /// As [`Self::pixels`], for `part` as if it were the whole picture: no pixel outside it is touched, and none is copied.
+    ///
+    /// # Errors
+    /// `part` is empty or leaves the picture.
+    pub fn pixels_of(&self, picture: &RgbImage, part: PixelBox) -> Result<Vec<u8>, ResizeError> {
+        if !part.fits(picture.width(), picture.height()) {
+            return Err(CropBoxError::SizeIsOutOfImageBoundaries.into());
+        }
+        let (left, top, width, height) = self.source_box(part.width, part.height);
         let source = ImageRef::new(picture.width(), picture.height(), picture.as_raw(), PixelType::U8x3)
             .expect("an RgbImage holds three bytes a pixel");
+        let source = CroppedImage::new(&source, part.left, part.top, part.width, part.height)?;
         let mut square = Image::new(self.size, self.size, PixelType::U8x3);
         let options =
             ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(left, top, width, height);
@@ -117,7 +131,7 @@ impl Preprocess {
     ///
     /// # Errors
     /// As [`Self::pixels`].
-    pub fn tensor(&self, picture: &RgbImage) -> Result<Vec<f32>, fast_image_resize::ResizeError> {
+    pub fn tensor(&self, picture: &RgbImage) -> Result<Vec<f32>, ResizeError> {
         Ok(self.normalise(&self.pixels(picture)?))
     }
 }

@@ -1,7 +1,27 @@
 //! Cameras: where frames come from. The newest frame wins, and each carries the time at which it was captured.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`pictures`] | pictures and folders of them, played as a camera |
+//! | [`stream`] | Y4M and MJPEG from anything that can be read |
+//! | [`latest`] | a camera on its own thread, and the one frame that waits for its reader |
+//!
+//! A [`Camera`] is pulled: `run` gives each a thread ([`latest::spawn`]), `replay` and `demo` pull as fast as they go. What a frame
+//! shows, and whether it is too old to be judged, belongs to [`crate::vision`].
+
+pub mod latest;
+pub mod pictures;
+pub mod stream;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use image::RgbImage;
+use thiserror::Error;
+
+use super::clock::{Clock, Monotonic};
+use crate::vision::DecodeError;
 
 /// Which camera, and how it is read.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,4 +41,115 @@ pub enum Source {
     Pictures(Vec<PathBuf>),
     /// Y4M or MJPEG on standard input (told apart by their first bytes).
     Stdin,
+}
+
+/// One frame.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// Ascending, from 1 with the camera's first frame; what lies between two numbers was captured and not delivered.
+    pub number: u64,
+    /// When it was captured.
+    pub captured: Monotonic,
+    /// Upright RGB, 8 bits a channel. One camera's frames need not all have one size.
+    pub picture: Arc<RgbImage>,
+    /// The file that it shows, where the camera plays files.
+    pub name: Option<Arc<str>>,
+}
+
+/// A source of frames.
+pub trait Camera: Send {
+    /// Waits for the next frame, without a limit; `None` when there are no more.
+    ///
+    /// Numbers ascend, capture times do not go back.
+    ///
+    /// # Errors
+    /// After an error that [is passing](CameraError::is_passing) the next call goes on with the next frame. Any other ends the
+    /// camera: further calls return `None`, and it has to be opened again.
+    fn next(&mut self) -> Result<Option<Frame>, CameraError>;
+}
+
+/// When frames are said to be captured.
+#[derive(Clone)]
+pub enum Timing {
+    /// By this clock. Pictures are held for their time and leave out frames that nobody was there to take; a stream's frame is
+    /// captured when its last byte arrives.
+    Live(Arc<dyn Clock>),
+    /// As recorded: the first frame at this moment and the others at their distance from it, without waiting. The caller sets
+    /// its own clock by the frames.
+    Recorded(Monotonic),
+}
+
+impl std::fmt::Debug for Timing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Live(clock) => write!(f, "Live({:?})", clock.now().mono),
+            Self::Recorded(start) => write!(f, "Recorded({start:?})"),
+        }
+    }
+}
+
+/// Opens the camera that `settings` name, with the usual pace and noise of [`pictures::Play`].
+///
+/// # Errors
+/// [`CameraError`] says what cannot be opened and why.
+pub fn open(settings: &Settings, timing: Timing) -> Result<Box<dyn Camera>, CameraError> {
+    Ok(match &settings.source {
+        Source::Pictures(paths) => {
+            let play = pictures::Play { fps: settings.fps, ..pictures::Play::default() };
+            Box::new(pictures::Pictures::open(paths, play, timing)?)
+        }
+        Source::Stdin => Box::new(stream::Stream::new("standard input", std::io::stdin(), settings.fps, timing)),
+    })
+}
+
+/// Why there is no frame.
+#[derive(Debug, Error)]
+pub enum CameraError {
+    /// A picture of a folder or list cannot be read; the others are played.
+    #[error("{}: {error}; it is left out: replace or remove the file", .path.display())]
+    Picture {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: DecodeError,
+    },
+    /// A folder cannot be searched, or holds no pictures; the other folders are played.
+    #[error("{}: {problem}; name a folder with pictures", .path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Nothing at all that could be played.
+    #[error("no pictures to play: {0}; name a picture (JPEG, PNG, WebP, BMP) or a folder with some")]
+    NoPictures(String),
+    /// A whole pass over the pictures gave not one frame.
+    #[error("not one of the {0} pictures can be read: replace them")]
+    NoneReadable(usize),
+    /// The stream is no stream of pictures, or was damaged or cut off.
+    #[error("{name}: {error}")]
+    Stream {
+        /// What was read.
+        name: String,
+        /// What is wrong with it.
+        error: stream::StreamError,
+    },
+    /// The camera's thread cannot be started.
+    #[error("the camera's thread cannot be started: {0}; is memory or the number of processes limited?")]
+    NoThread(std::io::Error),
+    /// The camera's thread ended without a word.
+    #[error("the camera's thread died; this is a defect of pawgate: please report it with the log")]
+    Died,
+}
+
+impl CameraError {
+    /// Whether the camera goes on with the next frame.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Picture { .. } | Self::Folder { .. } => true,
+            Self::Stream { error, .. } => error.is_passing(),
+            Self::NoPictures(_) | Self::NoneReadable(_) | Self::NoThread(_) | Self::Died => false,
+        }
+    }
 }
