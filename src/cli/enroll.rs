@@ -10,6 +10,7 @@ use crate::individuals::learn::{MAX_PICTURES, MAX_STRANGERS};
 use crate::individuals::{DEFAULT_FILE, Individuals, IndividualsError, Owner, Picture, Roster, Settings, file};
 use crate::model::{Classifier, Species, Verdict};
 use crate::vision;
+use crate::vision::collect::{Input, collect};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

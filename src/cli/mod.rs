@@ -6,11 +6,11 @@ mod bench;
 mod check;
 mod classify;
 mod demo;
-mod events;
-mod why;
 mod enroll;
+mod events;
 mod forget;
 mod individuals;
+mod why;
 
 use std::borrow::Cow;
 use std::io::Write;

@@ -256,6 +256,12 @@ fn check_door(section: &mut Section<'_>, raw: &raw::Door) -> door::Settings {
     let open_for = section.within("open_for", &raw.open_for, default.open_for, seconds(1)..=seconds(5 * MINUTE));
     let settings = door::Settings {
         open_for,
+        exit_open_for: section.within(
+            "exit_open_for",
+            &raw.exit_open_for,
+            default.exit_open_for,
+            seconds(1)..=seconds(5 * MINUTE),
+        ),
         max_open: section.within("max_open", &raw.max_open, default.max_open.max(open_for), seconds(1)..=seconds(10 * MINUTE)),
         min_interval: section.within("min_interval", &raw.min_interval, default.min_interval, millis(200)..=seconds(MINUTE)),
         travel: section.within("travel", &raw.travel, default.travel, millis(100)..=seconds(30)),
@@ -267,6 +273,10 @@ fn check_door(section: &mut Section<'_>, raw: &raw::Door) -> door::Settings {
     if settings.max_open < open_for {
         let what = format!("{} is shorter than open_for ({open})", show_duration(settings.max_open));
         section.conflict("max_open", raw.max_open.span(), what, "raise max_open or lower open_for");
+    }
+    if settings.max_open < settings.exit_open_for {
+        let what = format!("{} is longer than max_open", show_duration(settings.exit_open_for));
+        section.conflict("exit_open_for", raw.exit_open_for.span(), what, "lower exit_open_for or raise max_open");
     }
     for (key, given, value) in
         [("min_interval", &raw.min_interval, settings.min_interval), ("travel", &raw.travel, settings.travel)]
@@ -290,11 +300,12 @@ fn check_feeder(section: &mut Section<'_>, raw: &raw::Feeder) -> feeder::Setting
 }
 
 fn check_individuals(section: &mut Section<'_>, raw: &raw::Individuals, folder: &Path) -> individuals::Settings {
+    let default = individuals::Settings::default();
     individuals::Settings {
-        file: path(&raw.file, folder, "/var/lib/pawgate/individuals.json"),
-        min_pictures: section.within("min_pictures", &raw.min_pictures, 10, 2..=1000) as usize,
-        min_accepted: section.within("min_accepted", &raw.min_accepted, 0.7, 0.0..=1.0),
-        max_strangers: section.within("max_strangers", &raw.max_strangers, 0.05, 0.0..=0.5),
+        file: path(&raw.file, folder, individuals::DEFAULT_FILE),
+        min_pictures: section.within("min_pictures", &raw.min_pictures, default.min_pictures as u32, 2..=1000) as usize,
+        min_accepted: section.within("min_accepted", &raw.min_accepted, default.min_accepted, 0.0..=1.0),
+        max_strangers: section.within("max_strangers", &raw.max_strangers, default.max_strangers, 0.0..=0.5),
     }
 }
 

@@ -200,6 +200,9 @@ pub(super) struct Door {
     /// Who may leave when the inside sensor or button asks.
     #[schemars(extend("default" = "never"))]
     pub(super) exit: Given<ExitName>,
+    /// How long it stays unlocked for one that leaves, unless that passes earlier; "1s" to "5m", at most `max_open`.
+    #[schemars(extend("default" = "5s"))]
+    pub(super) exit_open_for: Given<Span>,
     /// The longest a manual override lasts; "1s" to "24h".
     #[schemars(extend("default" = "10m"))]
     pub(super) max_override: Given<Span>,
@@ -225,16 +228,16 @@ pub(super) struct Feeder {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Individuals {
     /// File that holds the enrolled animals.
-    #[schemars(extend("default" = "/var/lib/pawgate/individuals.json"))]
+    #[schemars(extend("default" = "/var/lib/pawgate/individuals.safetensors"))]
     pub(super) file: Given<Text>,
     /// Least number of pictures.
     #[schemars(range(min = 2, max = 1000), extend("default" = 10))]
     pub(super) min_pictures: Given<Count>,
     /// Least share of an animal's own pictures that are recognised when left out.
-    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.7))]
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.6))]
     pub(super) min_accepted: Given<Real>,
     /// Upper end of the 95 % interval of the share of strangers that may be taken for the animal.
-    #[schemars(range(min = 0.0, max = 0.5), extend("default" = 0.05))]
+    #[schemars(range(min = 0.0, max = 0.5), extend("default" = 0.1))]
     pub(super) max_strangers: Given<Real>,
 }
 
