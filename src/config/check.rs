@@ -254,15 +254,12 @@ fn check_vote(section: &mut Section<'_>, raw: &raw::Vote, fps: u32) -> vote::Set
 fn check_door(section: &mut Section<'_>, raw: &raw::Door) -> door::Settings {
     let default = door::Settings::default();
     let open_for = section.within("open_for", &raw.open_for, default.open_for, seconds(1)..=seconds(5 * MINUTE));
+    let max_open = section.within("max_open", &raw.max_open, default.max_open.max(open_for), seconds(1)..=seconds(10 * MINUTE));
+    let exit_open_for = default.exit_open_for.min(max_open);
     let settings = door::Settings {
         open_for,
-        exit_open_for: section.within(
-            "exit_open_for",
-            &raw.exit_open_for,
-            default.exit_open_for,
-            seconds(1)..=seconds(5 * MINUTE),
-        ),
-        max_open: section.within("max_open", &raw.max_open, default.max_open.max(open_for), seconds(1)..=seconds(10 * MINUTE)),
+        max_open,
+        exit_open_for: section.within("exit_open_for", &raw.exit_open_for, exit_open_for, seconds(1)..=seconds(5 * MINUTE)),
         min_interval: section.within("min_interval", &raw.min_interval, default.min_interval, millis(200)..=seconds(MINUTE)),
         travel: section.within("travel", &raw.travel, default.travel, millis(100)..=seconds(30)),
         safe_state: raw.safe_state.get().map_or(default.safe_state, |name| name.0),
@@ -275,7 +272,8 @@ fn check_door(section: &mut Section<'_>, raw: &raw::Door) -> door::Settings {
         section.conflict("max_open", raw.max_open.span(), what, "raise max_open or lower open_for");
     }
     if settings.max_open < settings.exit_open_for {
-        let what = format!("{} is longer than max_open", show_duration(settings.exit_open_for));
+        let [exit, most] = [settings.exit_open_for, max_open].map(show_duration);
+        let what = format!("{exit} is longer than max_open ({most})");
         section.conflict("exit_open_for", raw.exit_open_for.span(), what, "lower exit_open_for or raise max_open");
     }
     for (key, given, value) in
