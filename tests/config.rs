@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use pawgate::config::{Config, ConfigError, Current, Enrolled, Problem, schema};
+use pawgate::config::{Config, ConfigError, Current, Problem, schema};
+use pawgate::individuals::{Individuals, ModelIdentity, Picture, Roster};
 use pawgate::model::{Label, Species};
 use pawgate::policy::rules::{Action, Period};
 use proptest::prelude::*;
@@ -60,6 +61,7 @@ min_interval = "2s"
 travel = "3s"
 safe_state = "unlocked"
 exit = "always"
+exit_open_for = "7s"
 max_override = "1h"
 [feeder]
 max_per_day = 8
@@ -113,8 +115,38 @@ fn labels() -> Vec<Label> {
     ]
 }
 
-fn milo() -> Enrolled {
-    Enrolled { name: "milo".into(), pictures: 20, accepted: 0.9, strangers_upper: 0.01 }
+/// Length of the model's embedding.
+const LEN: usize = 2048 + 1280;
+
+/// A cat named milo with so many pictures that are alike, so many that are like none, and pictures of so many strangers.
+fn household(model: ModelIdentity, alike: usize, odd: usize, strangers: usize) -> Roster {
+    let picture = |channel: usize, shared: f32| {
+        let mut embedding = vec![0.0; LEN];
+        // Of each backbone: a channel of the picture's own, and one that makes it alike to 0.9.
+        for part in [0, 2048] {
+            (embedding[part], embedding[part + channel]) = (shared, 1.0);
+        }
+        let file = format!("{channel}.jpg");
+        Picture::new(&file, file.as_bytes(), Species::Cat, &embedding).unwrap()
+    };
+    let mut roster = Roster::new(model);
+    let own = (1..=alike).map(|channel| picture(channel, 9.0)).chain((101..101 + odd).map(|channel| picture(channel, 0.0)));
+    roster.enrol("milo", own.collect()).unwrap();
+    roster.add_strangers((201..201 + strangers).map(|channel| picture(channel, 0.0)).collect()).unwrap();
+    roster
+}
+
+fn milo(alike: usize, odd: usize, strangers: usize) -> Individuals {
+    Individuals::from_roster(&household(another_model(), alike, odd, strangers))
+}
+
+fn another_model() -> ModelIdentity {
+    ModelIdentity { sha256: "a".repeat(64), embedding_len: LEN }
+}
+
+/// A milo that has shown enough for the built-in minimum.
+fn proven() -> Individuals {
+    milo(10, 0, 36)
 }
 
 #[test]
@@ -145,8 +177,9 @@ fn every_key_reaches_its_setting() {
     assert!(matches!(milo.quota.unwrap().per, Period::Last(last) if last.as_secs() == 6 * 3600), "{milo:?}");
     assert_eq!((meals.action, meals.quota.unwrap().per, meals.quota.unwrap().count), (Action::Dispense(2), Period::Day, 4));
     let door = config.door().unwrap();
-    let seconds = [door.open_for, door.max_open, door.min_interval, door.travel, door.max_override].map(|d| d.as_secs());
-    assert_eq!(seconds, [10, 20, 2, 3, 3600]);
+    let seconds = [door.open_for, door.max_open, door.min_interval, door.travel, door.exit_open_for, door.max_override]
+        .map(|d| d.as_secs());
+    assert_eq!(seconds, [10, 20, 2, 3, 7, 3600]);
     assert_eq!(door.safe_state, pawgate::policy::door::SafeState::Unlocked);
     assert_eq!(door.exit, pawgate::policy::door::Exit::Always);
     let feeder = config.feeder().unwrap();
@@ -171,6 +204,8 @@ fn doubt_keeps_the_door_shut_where_a_rule_says_nothing() {
     assert_eq!(config.motion(), pawgate::vision::motion::Settings::default());
     assert_eq!(config.feeder(), None);
     assert!(good(MINIMAL).rules().is_empty());
+    let short = good(&format!("{MINIMAL}open_for = \"3s\"\nmax_open = \"4s\"\n")).door().unwrap();
+    assert_eq!(short.exit_open_for, short.max_open, "leaving never keeps it open for longer");
 }
 
 #[test]
@@ -203,6 +238,7 @@ const WRONG: &[Mistake] = &[
     ("[door]\nmin_interval = \"8s\"", "", Some((4, 16)), "door.min_interval", "not shorter than open_for (8s)", "raise open_for"),
     ("[door]\ntravel = \"9s\"", "", Some((4, 10)), "door.travel", "not shorter than open_for (8s)", "raise open_for"),
     ("[door]\nmax_open = \"5s\"", "", Some((4, 12)), "door.max_open", "shorter than open_for (8s)", "raise max_open"),
+    ("[door]\nexit_open_for = \"31s\"", "", Some((4, 17)), "door.exit_open_for", "31s is longer than max_open (30s)", "lower exit_open_for"),
     ("[door]\nsafe_state = \"open\"", "", Some((4, 14)), "door.safe_state", "expected \"locked\" or \"unlocked\"", ""),
     ("[door]\nexit = \"alway\"", "", Some((4, 8)), "door.exit", "found \"alway\"", "did you mean \"always\"?"),
     ("[[door]]", "", Some((3, 1)), "door", "expected one table, found a list", "single brackets"),
@@ -379,80 +415,93 @@ fn a_report_cannot_steer_a_terminal() {
 #[test]
 fn rules_are_held_against_the_model_and_the_enrolled_animals() {
     let rule = |lines: &str| good(&format!("{MINIMAL}[[rule]]\nname = \"r\"\n{lines}\n"));
-    let refused = |lines: &str, enrolled: &[Enrolled]| {
+    let refused = |lines: &str, enrolled: &Individuals| {
         let report = rule(lines).check_against(&labels(), enrolled).unwrap_err();
         assert_eq!(report.problems().len(), 1, "{report}");
         (report.problems()[0].place.clone().unwrap(), report.to_string())
     };
-    let fine = |lines: &str| rule(lines).check_against(&labels(), &[milo()]).unwrap();
+    let fine = |lines: &str| rule(lines).check_against(&labels(), &proven()).unwrap();
     fine("action = \"allow\"\nbreed = [\"Russian_Blue\", \"Abyssinian\"]\nspecies = \"cat\"");
     fine("action = \"allow\"\nindividual = \"milo\"");
 
-    let (place, error) = refused("action = \"allow\"\nbreed = [\"Abyssinian\", \"russian blue\"]", &[]);
+    let (place, error) = refused("action = \"allow\"\nbreed = [\"Abyssinian\", \"russian blue\"]", &Individuals::nobody());
     assert_eq!((place.line, place.column, place.width), (7, 24, 14), "{error}");
     assert!(error.contains("did you mean \"Russian_Blue\"?"), "{error}");
-    assert!(refused("action = \"deny\"\nbreed = \"Dachshund\"", &[]).1.contains("Abyssinian, Russian_Blue, Beagle, Boxer"));
-    let (place, error) = refused("action = \"deny\"\nbreed = \"Beagle\"\nspecies = \"cat\"", &[]);
+    assert!(
+        refused("action = \"deny\"\nbreed = \"Dachshund\"", &Individuals::nobody())
+            .1
+            .contains("Abyssinian, Russian_Blue, Beagle, Boxer")
+    );
+    let (place, error) = refused("action = \"deny\"\nbreed = \"Beagle\"\nspecies = \"cat\"", &Individuals::nobody());
     assert!(place.line == 4 && error.contains("can never match"), "{error}");
 
-    let (place, error) = refused("action = \"allow\"\nindividual = [\"milo\", \"mila\"]", &[milo()]);
+    let (place, error) = refused("action = \"allow\"\nindividual = [\"milo\", \"mila\"]", &proven());
     assert_eq!((place.line, place.column), (7, 23));
     assert!(error.contains("no animal \"mila\"") && error.contains("did you mean \"milo\"?"), "{error}");
     assert!(
-        refused("action = \"deny\"\nindividual = \"tom\"", &[]).1.contains("pawgate enroll"),
+        refused("action = \"deny\"\nindividual = \"tom\"", &Individuals::nobody()).1.contains("pawgate enroll"),
         "a name must be known to deny, too"
     );
 }
 
 #[test]
 fn an_animal_that_has_shown_too_little_opens_nothing() {
-    let allow = good(&format!("{MINIMAL}[[rule]]\nname = \"r\"\naction = \"allow\"\nindividual = \"milo\"\n"));
-    let deny = good(&format!("{MINIMAL}[[rule]]\nname = \"r\"\naction = \"deny\"\nindividual = \"milo\"\n"));
-    let dispense =
-        good("[camera]\nsource = \"p\"\n[feeder]\n[[rule]]\nname = \"r\"\naction = \"dispense\"\nindividual = \"milo\"\n");
-    for (enrolled, hint) in [
-        (Enrolled { pictures: 7, ..milo() }, "at least 3 more pictures"),
-        (Enrolled { pictures: 9, ..milo() }, "at least 1 more picture"),
+    let (few, all) =
+        ("rule.individual: a rule cannot allow by the name `milo` yet; it needs ", "PICTURES… --strangers PICTURES…`");
+    for (shown, settings, lack, hint) in [
+        ((7, 0, 36), "", "3 more pictures of milo (there are 7 of at least 10)", "`pawgate enroll \"milo\" PICTURES…`"),
+        ((9, 0, 36), "", "1 more picture of milo (", "`pawgate enroll \"milo\" PICTURES…`"),
+        ((10, 0, 36), "min_pictures = 12", "2 more pictures of milo (there are 10 of at least 12)", "PICTURES…`"),
         // 12 of 20 are recognised; with 7 more, 19 of 27 (70.4 %).
-        (Enrolled { accepted: 0.6, ..milo() }, "at least 7 more pictures"),
-        (Enrolled { strangers_upper: 0.06, ..milo() }, "more pictures"),
-        (Enrolled { accepted: f32::NAN, ..milo() }, "more pictures"),
-        (Enrolled { strangers_upper: f32::NAN, ..milo() }, "more pictures"),
+        ((12, 8, 36), "min_accepted = 0.7", "7 more pictures of milo (60 % of 20 recognised when left out, 70 %", "PICTURES…`"),
+        ((10, 0, 30), "", "6 more pictures of other cats (0 of 30 taken", "`pawgate enroll \"milo\" --strangers PICTURES…`"),
+        ((10, 0, 36), "max_strangers = 0.05", "36 more pictures of other cats (", "--strangers PICTURES…`"),
+        ((9, 0, 0), "", "1 more picture of milo (there are 9 of at least 10), and 36 more pictures of other cats", all),
+        ((10, 0, 36), "max_strangers = 0", "a larger share of strangers allowed", "raise individuals.max_strangers"),
     ] {
-        for config in [&allow, &dispense] {
-            let error = config.check_against(&labels(), std::slice::from_ref(&enrolled)).unwrap_err().to_string();
-            assert!(error.contains(hint) && error.contains("\"milo\""), "{enrolled:?}: {error}");
+        let enrolled = milo(shown.0, shown.1, shown.2);
+        let config = |devices: &str, action: &str| {
+            let rule = format!("[[rule]]\nname = \"r\"\naction = \"{action}\"\nindividual = \"milo\"\n");
+            good(&format!("[camera]\nsource = \"p\"\n{devices}\n{rule}[individuals]\n{settings}\n"))
+        };
+        for config in [config("[door]", "allow"), config("[feeder]", "dispense")] {
+            let report = config.check_against(&labels(), &enrolled).unwrap_err();
+            let (place, error) = (report.problems()[0].place.clone().unwrap(), report.to_string());
+            assert_eq!((report.problems().len(), place.line, place.column), (1, 7, 14), "{error}");
+            assert!(error.contains(&format!("{few}{lack}")) && error.contains(hint), "{shown:?}: {error}");
         }
-        assert_eq!(deny.check_against(&labels(), &[enrolled]), Ok(()), "denying needs no evidence");
+        let deny = config("[door]", "deny");
+        assert_eq!(deny.check_against(&labels(), &enrolled), Ok(()), "denying needs no evidence");
     }
 }
 
 #[test]
 fn a_bad_file_leaves_the_last_good_configuration_in_force() {
-    let mut current = Current::start(good(MINIMAL), &labels(), &[]).unwrap();
+    let mut current = Current::start(good(MINIMAL), &labels(), &Individuals::nobody()).unwrap();
     let before = current.config();
     let unknown_breed = format!("{MINIMAL}[[rule]]\nname = \"r\"\naction = \"allow\"\nbreed = \"Lynx\"\n");
     let broken: [&[u8]; 5] =
         [b"", b"\xff", b"[door", b"[camera]\nsource = \"x\"\n[door]\nopen_for = 1", unknown_breed.as_bytes()];
     for bytes in broken {
-        current.reload(bytes, &labels(), &[]).unwrap_err();
+        current.reload(bytes, &labels(), &Individuals::nobody()).unwrap_err();
         assert!(std::sync::Arc::ptr_eq(&before, &current.config()));
     }
-    let reloaded = current.reload(format!("{MINIMAL}open_for = \"9s\"\n").as_bytes(), &labels(), &[]).unwrap();
+    let reloaded =
+        current.reload(format!("{MINIMAL}open_for = \"9s\"\n").as_bytes(), &labels(), &Individuals::nobody()).unwrap();
     assert!(reloaded.restart.is_empty());
     assert_eq!(reloaded.config, current.config());
     assert_eq!(current.config().door().unwrap().open_for.as_secs(), 9);
     // A cold start has no last good one.
-    assert!(Current::start(good(&unknown_breed), &labels(), &[]).is_err());
+    assert!(Current::start(good(&unknown_breed), &labels(), &Individuals::nobody()).is_err());
 }
 
 #[test]
 fn what_needs_a_restart_is_named_and_keeps_its_value() {
-    let mut current = Current::start(good(MINIMAL), &labels(), &[]).unwrap();
+    let mut current = Current::start(good(MINIMAL), &labels(), &Individuals::nobody()).unwrap();
     let before = current.config();
     let text = "[camera]\nsource = \"elsewhere\"\nfps = 7\n[feeder]\n[journal]\nfolder = \"/j\"\n[individuals]\nfile = \"/i\"\n\
                 [model]\nfile = \"/m\"\n";
-    let reloaded = current.reload(text.as_bytes(), &labels(), &[]).unwrap();
+    let reloaded = current.reload(text.as_bytes(), &labels(), &Individuals::nobody()).unwrap();
     assert_eq!(reloaded.restart, ["camera.source", "journal.folder", "individuals.file", "model.file", "door", "feeder"]);
     let config = &reloaded.config;
     assert_eq!((&config.camera().source, config.camera().fps), (&before.camera().source, 7));
@@ -619,7 +668,7 @@ fn the_examples_are_good() {
         #[cfg(feature = "embedded-model")]
         {
             let classifier = pawgate::model::Classifier::embedded(pawgate::nn::Options::default()).unwrap();
-            config.check_against(&classifier.metadata().labels, &[milo()]).unwrap();
+            config.check_against(&classifier.metadata().labels, &proven()).unwrap();
         }
         drop(config);
     }
@@ -860,6 +909,40 @@ mod command {
         let model = file.to_str().unwrap();
         let output = check(&["--config", &example("door.toml"), "--model", model]);
         assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    }
+
+    #[test]
+    fn rules_are_held_against_the_file_of_enrolled_animals() {
+        let folder = tempfile::tempdir().unwrap();
+        let (config, pets) = (folder.path().join("config.toml"), folder.path().join("pets"));
+        let rule = "[[rule]]\nname = \"r\"\naction = \"allow\"\nindividual = \"milo\"\n";
+        std::fs::write(&config, format!("{MINIMAL}{rule}[individuals]\nfile = \"pets\"\n")).unwrap();
+        let check = || {
+            let output = check(&["--config", config.to_str().unwrap()]);
+            (output.status.code(), text(&output.stdout), text(&output.stderr))
+        };
+        let embedded = ModelIdentity::new(pawgate::model::EMBEDDED, LEN);
+        household(embedded.clone(), 10, 0, 36).save(&pets).unwrap();
+        let (code, shown, complaint) = check();
+        assert_eq!((code, complaint.as_str()), (Some(0), ""));
+        assert!(shown.contains("allow milo") && shown.contains("enrolled milo\n"), "{shown}");
+        let refusals: [(&dyn Fn(), i32, &str); 5] = [
+            (&|| household(embedded.clone(), 9, 0, 36).save(&pets).unwrap(), 5, "it needs 1 more picture of milo"),
+            (&|| Roster::new(embedded.clone()).save(&pets).unwrap(), 5, "no animal \"milo\" is enrolled"),
+            (
+                &|| household(another_model(), 10, 0, 36).save(&pets).unwrap(),
+                7,
+                "were enrolled with another model (aaaaaaaaaaaa…;",
+            ),
+            (&|| std::fs::write(&pets, "pets").unwrap(), 7, "holds no enrolled animals"),
+            (&|| std::fs::remove_file(&pets).unwrap(), 5, "no animal \"milo\" is enrolled"),
+        ];
+        for (prepare, expected, part) in refusals {
+            prepare();
+            let (code, shown, complaint) = check();
+            assert_eq!((code, shown.as_str()), (Some(expected), ""), "{complaint}");
+            assert!(complaint.contains(part), "{complaint}");
+        }
     }
 
     #[test]

@@ -72,19 +72,46 @@ fn a_picture_that_is_flawed_is_named_with_the_reason() {
 }
 
 #[test]
+fn the_configuration_says_which_file_and_how_many_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, cat) = (folder.path().join("config.toml"), sample("cat.jpg"));
+    let text_of = "[camera]\nsource = \"p\"\n[door]\n[individuals]\nfile = \"pets\"\nmin_pictures = 3\nmax_strangers = 0.5\n";
+    std::fs::write(&config, text_of).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pawgate"));
+        let output = command.args(args).arg("--config").arg(&config).output().unwrap();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, said, complained) = run(&["enroll", "milo", cat.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{complained}");
+    assert!(said.contains(&format!("written to {}", folder.path().join("pets").display())), "{said}");
+    assert!(complained.contains("it needs 2 more pictures of milo (there are 1 of at least 3), and 6 more"), "{complained}");
+    let (code, listed, _) = run(&["individuals"]);
+    assert!(code == Some(0) && listed.contains("it needs 2 more pictures of milo"), "{listed}");
+    assert_eq!(run(&["forget", "milo"]).0, Some(0));
+    assert_eq!(run(&["individuals"]).1, "");
+    std::fs::write(&config, "nonsense").unwrap();
+    for args in [&["enroll", "milo", "x.jpg"][..], &["forget", "milo"], &["individuals"]] {
+        let (code, _, complained) = run(args);
+        assert!(code == Some(5) && complained.contains("the configuration is refused"), "{args:?}: {complained}");
+    }
+}
+
+#[test]
 fn files_that_cannot_be_used_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("individuals.safetensors");
-    assert_eq!(pawgate(&file, &["forget", "milo"], &[]).status.code(), Some(4));
+    assert_eq!(pawgate(&file, &["forget", "milo"], &[]).status.code(), Some(7));
     std::fs::write(&file, "something else").unwrap();
     for args in [&["enroll", "milo", "x.jpg"][..], &["forget", "milo"], &["individuals"]] {
         let output = pawgate(&file, args, &[]);
         let complaint = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(4), "{args:?}: {complaint}");
+        assert_eq!(output.status.code(), Some(7), "{args:?}: {complaint}");
         assert!(complaint.contains("holds no enrolled animals"), "{complaint}");
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "something else", "it is not overwritten");
     let name = pawgate(&folder.path().join("new"), &["enroll", "a/b", "x.jpg"], &[]);
+    assert_eq!(name.status.code(), Some(2));
     assert!(text(&name.stderr).contains("`a/b` cannot be the name of an animal"), "{}", text(&name.stderr));
 }
 

@@ -818,6 +818,26 @@ fn why_explains_a_decision() {
 }
 
 #[test]
+fn the_configuration_says_where_the_journal_is() {
+    let (folder, _journal, _) = eventful();
+    let config = folder.path().join("config.toml");
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_pawgate")).args(arguments).arg("--config").arg(&config).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    fs::write(&config, "[camera]\nsource = \"p\"\n[door]\n[journal]\nfolder = \".\"\n").unwrap();
+    assert_eq!(run(&["events", "--json"]).1.lines().count(), 6);
+    assert!(run(&["why", "3"]).1.contains("rule      cats"));
+    fs::write(&config, "nonsense").unwrap();
+    let (code, _, err) = run(&["events"]);
+    assert!(code == Some(5) && err.contains("the configuration is refused"), "{err}");
+    let journal = folder.path().to_str().unwrap();
+    assert_eq!(run(&["events", "--journal", journal]).0, Some(0), "the folder that is named comes first");
+    let (code, _, err) = run(&["events", "--journal", journal, "--since", "yesterday"]);
+    assert!(code == Some(2) && err.contains("is no time; write"), "{err}");
+}
+
+#[test]
 fn what_cannot_be_read_is_said_plainly() {
     let (folder, journal, _) = eventful();
     let (code, out, err) = pawgate(&["why", "77"], folder.path());

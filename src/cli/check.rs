@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use jiff::civil::{Time, Weekday};
 
+use super::setup::Setup;
 use super::{Exit, Failure, ModelArgs};
-use crate::config::{self, Config, ConfigError, Enrolled, show_duration, show_size};
+use crate::config::{self, Config, show_duration, show_size};
 use crate::hw::camera::Source;
+use crate::individuals::Individuals;
 use crate::model::Classifier;
 use crate::policy::door;
 use crate::policy::rules::{Action, Period, Rule, TimeWindow};
@@ -30,35 +32,13 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
         writeln!(out, "{schema}")?;
         return Ok(Exit::Ok);
     }
-    let config = match Config::read(&args.config) {
-        Ok(config) => config,
-        Err(error) => return refuse(&error),
-    };
-    let model = args.model.model.clone().or_else(|| config.model().map(Into::into));
-    let classifier = ModelArgs { model: model.clone() }.load()?;
-    if let Err(report) = config.check_against(&classifier.metadata().labels, &enrolled(&config)) {
-        return refuse(&report.into());
-    }
+    let Setup { config, classifier, individuals, .. } = Setup::read(&args.config, &args.model)?;
     writeln!(out, "{}: nothing is wrong\n", args.config.display())?;
     summarise(&config, out)?;
-    let model = model.map_or_else(|| "the built-in one".to_owned(), |file| file.display().to_string());
-    describe_model(&classifier, &model, out)?;
+    describe_model(&classifier, &args.model.or(config.model()).name(), out)?;
+    describe_individuals(&individuals, &config, out)?;
     note(&config, out)?;
     Ok(Exit::Ok)
-}
-
-fn refuse(error: &ConfigError) -> Result<Exit, Failure> {
-    match error.problems().len() {
-        0 => eprintln!("pawgate: {error}"),
-        1 => eprintln!("{error}\n\npawgate: the configuration is refused"),
-        count => eprintln!("{error}\n\npawgate: the configuration is refused, {count} problems"),
-    }
-    Ok(Exit::Config)
-}
-
-/// What the enrolled animals have shown.
-fn enrolled(_config: &Config) -> Vec<Enrolled> {
-    vec![]
 }
 
 fn summarise(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
@@ -108,6 +88,15 @@ fn describe_model(classifier: &Classifier, name: &str, out: &mut dyn Write) -> s
         gate.accept,
         gate.reject
     )
+}
+
+fn describe_individuals(individuals: &Individuals, config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
+    let enrolled = individuals.evidence(config.individuals()).into_iter().map(|animal| match animal.refusal() {
+        None => animal.name,
+        Some(_) => format!("{} (not enough pictures yet)", animal.name),
+    });
+    let names = enrolled.collect::<Vec<_>>().join(", ");
+    writeln!(out, "enrolled {}", if names.is_empty() { "nobody" } else { &names })
 }
 
 /// What is no error and still not what an owner expects.

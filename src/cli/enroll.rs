@@ -5,9 +5,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::individuals::describe;
+use super::setup::IndividualsArgs;
 use super::{Exit, Failure, ModelArgs};
 use crate::individuals::learn::{MAX_PICTURES, MAX_STRANGERS};
-use crate::individuals::{DEFAULT_FILE, Individuals, IndividualsError, Owner, Picture, Roster, Settings, file};
+use crate::individuals::{Individuals, IndividualsError, Owner, Picture, Roster, Settings, file};
 use crate::model::{Classifier, Species, Verdict};
 use crate::vision;
 use crate::vision::collect::{Input, collect};
@@ -23,21 +24,22 @@ pub(super) struct Args {
     /// Pictures of other animals of the same species, or folders of them: those that must not be taken for an enrolled one.
     #[arg(long, value_name = "IMAGE|DIR", num_args = 1..)]
     strangers: Vec<PathBuf>,
-    /// The file of enrolled animals.
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
-    file: PathBuf,
+    #[command(flatten)]
+    individuals: IndividualsArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let (classifier, identity) = args.model.load_identified()?;
-    let _lock = file::lock(&args.file).map_err(|e| Failure::new(Exit::Io, e))?;
-    let mut roster = match Roster::load(&args.file, &identity) {
+    let failed = |e| Failure::new(Exit::Individuals, e);
+    let (settings, model) = args.individuals.read(&args.model)?;
+    let (classifier, identity) = model.load_identified()?;
+    let _lock = file::lock(&settings.file).map_err(failed)?;
+    let mut roster = match Roster::load(&settings.file, &identity) {
         Err(IndividualsError::Missing(_)) => Roster::new(identity),
-        other => other.map_err(|e| Failure::new(Exit::Io, e))?,
+        other => other.map_err(failed)?,
     };
-    roster.check_name(&args.name).map_err(|e| Failure::new(Exit::Partly, e))?;
+    roster.check_name(&args.name).map_err(|e| Failure::new(Exit::Usage, e))?;
     let known = roster.animal(&args.name);
     let mut own = Batch::look(&classifier, &args.pictures);
     own.keep_species(known.map(|animal| animal.species), &args.name);
@@ -53,19 +55,19 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
     }
     writeln!(out, "{} new pictures of {}, {} new of strangers", own.used.len(), args.name, strangers.used.len())?;
     if own.used.is_empty() && strangers.used.is_empty() {
-        eprintln!("pawgate: no picture could be used, {} is unchanged", args.file.display());
+        eprintln!("pawgate: no picture could be used, {} is unchanged", settings.file.display());
         return Ok(Exit::Partly);
     }
     let changed = roster.add_strangers(strangers.used).and_then(|()| roster.enrol(&args.name, own.used));
-    changed.and_then(|()| roster.save(&args.file)).map_err(|e| Failure::new(Exit::Io, e))?;
-    report(&roster, out)?;
-    writeln!(out, "written to {}", args.file.display())?;
+    changed.and_then(|()| roster.save(&settings.file)).map_err(failed)?;
+    report(&roster, &settings, out)?;
+    writeln!(out, "written to {}", settings.file.display())?;
     Ok(if refused > 0 { Exit::Partly } else { Exit::Ok })
 }
 
 /// Everybody: new pictures are strangers' pictures to the others.
-fn report(roster: &Roster, out: &mut dyn Write) -> Result<(), Failure> {
-    for enrolled in Individuals::from_roster(roster).evidence(&Settings::default()) {
+fn report(roster: &Roster, settings: &Settings, out: &mut dyn Write) -> Result<(), Failure> {
+    for enrolled in Individuals::from_roster(roster).evidence(settings) {
         writeln!(out, "{}", describe(&enrolled))?;
         if let Some(refusal) = enrolled.refusal() {
             eprintln!("pawgate: {refusal}");

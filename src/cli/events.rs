@@ -1,7 +1,7 @@
 //! `pawgate events`: what happened, as a table for people or one JSON object a line; also while pawgate runs.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,9 +9,10 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, civil};
 
 use super::classify::readable;
+use super::setup::JournalArgs;
 use super::{Exit, Failure};
 use crate::journal::record::Animal;
-use crate::journal::{Answer, DEFAULT_FOLDER, Events, FileError, Filter, Kind, Reader, Record};
+use crate::journal::{Answer, Events, FileError, Filter, Kind, Reader, Record};
 
 /// How often `--follow` looks for more.
 const POLL: Duration = Duration::from_millis(500);
@@ -43,24 +44,6 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// Which journal.
-#[derive(Debug, clap::Args)]
-pub(super) struct JournalArgs {
-    /// The journal's folder.
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_FOLDER)]
-    journal: PathBuf,
-}
-
-impl JournalArgs {
-    pub(super) fn folder(&self) -> &Path {
-        &self.journal
-    }
-
-    pub(super) fn open(&self) -> Result<Reader, Failure> {
-        Reader::open(&self.journal).map_err(unreadable)
-    }
-}
-
 pub(super) fn unreadable(error: FileError) -> Failure {
     Failure::new(Exit::Journal, error)
 }
@@ -69,14 +52,15 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
     let zone = TimeZone::system();
     let since = args.since.as_deref().map(|text| parse_since(text, Timestamp::now(), &zone)).transpose();
     let filter = Filter {
-        since: since.map_err(|error| Failure { exit: Exit::Partly, error })?,
+        since: since.map_err(|error| Failure { exit: Exit::Usage, error })?,
         kinds: args.event.clone(),
         rule: args.rule.clone(),
         decision: args.decision,
         limit: Some(args.limit),
         ..Filter::default()
     };
-    let reader = args.journal.open()?;
+    let folder = args.journal.folder()?;
+    let reader = Reader::open(&folder).map_err(unreadable)?;
     // Asked for first: what comes between the two questions is shown by `--follow`.
     let last = reader.range().map_err(unreadable)?.map_or(0, |(_, last, _)| last);
     let events = reader.events(&filter).map_err(unreadable)?;
@@ -84,9 +68,9 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
     let mut exit = printer.print(&events, out)?;
     if args.follow {
         let shown = events.records.last().map_or(last, |r| r.id);
-        exit = Follower { folder: args.journal.folder(), reader: Some(reader), filter, last: shown }.run(&mut printer, out)?;
+        exit = Follower { folder: &folder, reader: Some(reader), filter, last: shown }.run(&mut printer, out)?;
     } else if events.records.is_empty() && !args.json {
-        eprintln!("pawgate: no such event in {}", args.journal.folder().display());
+        eprintln!("pawgate: no such event in {}", folder.display());
     }
     Ok(exit)
 }

@@ -1,10 +1,10 @@
 //! `pawgate forget`: an enrolled animal, or all strangers, out of the file of enrolled animals.
 
 use std::io::Write;
-use std::path::PathBuf;
 
+use super::setup::IndividualsArgs;
 use super::{Exit, Failure};
-use crate::individuals::{DEFAULT_FILE, Roster, file};
+use crate::individuals::{Roster, file};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -14,17 +14,17 @@ pub(super) struct Args {
     /// Forget the strangers' pictures too.
     #[arg(long)]
     strangers: bool,
-    /// The file of enrolled animals.
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
-    file: PathBuf,
+    #[command(flatten)]
+    individuals: IndividualsArgs,
 }
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let failed = |e| Failure::new(Exit::Io, e);
+    let failed = |e| Failure::new(Exit::Individuals, e);
+    let path = args.individuals.file()?;
     // Before the lock, which would make the folder of a name that was mistyped.
-    Roster::load_any(&args.file).map_err(failed)?;
-    let _lock = file::lock(&args.file).map_err(failed)?;
-    let mut roster = Roster::load_any(&args.file).map_err(failed)?;
+    Roster::load_any(&path).map_err(failed)?;
+    let _lock = file::lock(&path).map_err(failed)?;
+    let mut roster = Roster::load_any(&path).map_err(failed)?;
     let mut told = Vec::new();
     for name in &args.names {
         let animal = roster.forget(name).map_err(|e| Failure::new(Exit::Partly, e))?;
@@ -33,7 +33,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
     if args.strangers {
         told.push(format!("{} pictures of strangers are forgotten", roster.forget_strangers()));
     }
-    roster.save(&args.file).map_err(failed)?;
+    roster.save(&path).map_err(failed)?;
     for line in told {
         writeln!(out, "{line}")?;
     }

@@ -1,12 +1,12 @@
 //! `pawgate individuals`: who is enrolled, and what a rule may rely on.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::setup::IndividualsArgs;
 use super::{Exit, Failure, ModelArgs};
-use crate::individuals::{DEFAULT_FILE, Enrolled, Individuals, IndividualsError, ModelIdentity, Roster, Settings};
+use crate::individuals::{Enrolled, Individuals, IndividualsError, ModelIdentity, Roster};
 use crate::model::Species;
 
 #[derive(Debug, clap::Args)]
@@ -14,9 +14,8 @@ pub(super) struct Args {
     /// Print one JSON object a line.
     #[arg(long)]
     json: bool,
-    /// The file of enrolled animals.
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
-    file: PathBuf,
+    #[command(flatten)]
+    individuals: IndividualsArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -32,7 +31,7 @@ struct Line<'a> {
     strangers: usize,
     taken: usize,
     strangers_upper: f32,
-    /// Whether a rule may allow by the name, at the default minimum.
+    /// Whether a rule may allow by the name, at the configured minimum.
     enough: bool,
     needs_own: usize,
     needs_strangers: Option<usize>,
@@ -42,14 +41,15 @@ struct Line<'a> {
 }
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let roster = match Roster::load_any(&args.file) {
+    let (settings, model) = args.individuals.read(&args.model)?;
+    let roster = match Roster::load_any(&settings.file) {
         Err(error @ IndividualsError::Missing(_)) => {
             eprintln!("pawgate: {error}");
             return Ok(Exit::Ok);
         }
-        other => other.map_err(|e| Failure::new(Exit::Io, e))?,
+        other => other.map_err(|e| Failure::new(Exit::Individuals, e))?,
     };
-    for enrolled in Individuals::from_roster(&roster).evidence(&Settings::default()) {
+    for enrolled in Individuals::from_roster(&roster).evidence(&settings) {
         if args.json {
             let line = line(&roster, &enrolled);
             writeln!(out, "{}", serde_json::to_string(&line).map_err(|e| Failure::new(Exit::Io, e))?)?;
@@ -60,10 +60,10 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
             }
         }
     }
-    let running = ModelIdentity::new(&args.model.bytes()?, roster.model().embedding_len);
+    let running = ModelIdentity::new(&model.bytes()?, roster.model().embedding_len);
     if running != *roster.model() {
         let (enrolled, running) = (roster.model().sha256.clone(), running.sha256);
-        let error = IndividualsError::OtherModel { path: args.file.clone(), enrolled, running };
+        let error = IndividualsError::OtherModel { path: settings.file, enrolled, running };
         eprintln!("pawgate: {error}");
         return Ok(Exit::Partly);
     }

@@ -10,6 +10,7 @@ mod enroll;
 mod events;
 mod forget;
 mod individuals;
+mod setup;
 mod why;
 
 use std::borrow::Cow;
@@ -53,22 +54,26 @@ enum Command {
     Check(check::Args),
 }
 
-/// Exit codes of every subcommand. clap itself uses 2 for a wrong command line.
+/// Exit codes of every subcommand. Whoever waits for a program (a script, systemd) relies on them: a number keeps its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
     /// Everything asked for was done.
     Ok = 0,
-    /// Some of it was not; standard output or error says which part.
+    /// Some of it was not done, or not found; standard output or error says which part.
     Partly = 1,
-    /// The model could not be loaded.
+    /// The command line is wrong: clap's own code, and that of a value which only the subcommand can judge.
+    Usage = 2,
+    /// The model could not be loaded or run.
     Model = 3,
     /// The output could not be written.
     Io = 4,
+    /// The configuration could not be read, or something in it is wrong, or it does not fit the model or the enrolled animals.
+    Config = 5,
     /// The journal could not be read.
     Journal = 6,
-    /// The configuration could not be read, or something in it is wrong.
-    Config = 5,
+    /// The file of enrolled animals could not be read or written.
+    Individuals = 7,
 }
 
 impl From<Exit> for std::process::ExitCode {
@@ -150,6 +155,16 @@ impl ModelArgs {
             None => load_embedded(options),
         };
         loaded.map_err(|error| Failure { exit: Exit::Model, error })
+    }
+
+    /// This model, or else the configured one.
+    fn or(&self, configured: Option<&Path>) -> Self {
+        Self { model: self.model.clone().or_else(|| configured.map(Path::to_path_buf)) }
+    }
+
+    /// The model's name for people.
+    fn name(&self) -> String {
+        self.model.as_ref().map_or_else(|| "the built-in one".to_owned(), |file| file.display().to_string())
     }
 
     /// The model, and which one it is.

@@ -1,12 +1,14 @@
 //! `pawgate why ID`: a decision explained from what the journal keeps of it.
 
 use std::io::Write;
+use std::path::Path;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::classify::{percent, readable};
-use super::events::{JournalArgs, animal, local, printable, unreadable};
+use super::events::{animal, local, printable, unreadable};
+use super::setup::JournalArgs;
 use super::{Exit, Failure};
 use crate::journal::record::Frame;
 use crate::journal::{Answer, Entry, Filter, Kind, Reader, Record};
@@ -26,25 +28,26 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let reader = args.journal.open()?;
+    let folder = args.journal.folder()?;
+    let reader = Reader::open(&folder).map_err(unreadable)?;
     let record = match reader.get(args.id).map_err(unreadable)? {
         Entry::Event(record) => *record,
         Entry::Damaged => {
-            let folder = args.journal.folder().display();
+            let folder = folder.display();
             let error = anyhow::anyhow!("event {} in {folder} is damaged and cannot be explained; check the storage", args.id);
             return Err(Failure { exit: Exit::Journal, error });
         }
-        Entry::Missing => return Err(Failure { exit: Exit::Partly, error: unknown(args, &reader)? }),
+        Entry::Missing => return Err(Failure { exit: Exit::Partly, error: unknown(args.id, &folder, &reader)? }),
     };
     let zone = TimeZone::system();
     heading(&record, &zone, out)?;
     let rest =
-        if record.event == Kind::Decision { decision(args, &reader, &record, out) } else { context(&reader, &record, out) };
+        if record.event == Kind::Decision { decision(&folder, &reader, &record, out) } else { context(&reader, &record, out) };
     rest.map(|()| Exit::Ok)
 }
 
-fn unknown(args: &Args, reader: &Reader) -> Result<anyhow::Error, Failure> {
-    let (id, folder) = (args.id, args.journal.folder().display());
+fn unknown(id: u64, folder: &Path, reader: &Reader) -> Result<anyhow::Error, Failure> {
+    let folder = folder.display();
     Ok(match reader.range().map_err(unreadable)? {
         Some((first, last, _)) => {
             anyhow::anyhow!("there is no event {id} in {folder}, which has {first} to {last}; `pawgate events` lists them")
@@ -72,7 +75,7 @@ fn heading(record: &Record, zone: &TimeZone, out: &mut dyn Write) -> Result<(), 
     Ok(())
 }
 
-fn decision(args: &Args, reader: &Reader, record: &Record, out: &mut dyn Write) -> Result<(), Failure> {
+fn decision(folder: &Path, reader: &Reader, record: &Record, out: &mut dyn Write) -> Result<(), Failure> {
     if record.decision == Some(Answer::Deny) && record.rule.is_none() {
         writeln!(out, "  No rule allowed it, and what no rule allows is denied.")?;
     }
@@ -92,7 +95,7 @@ fn decision(args: &Args, reader: &Reader, record: &Record, out: &mut dyn Write) 
         writeln!(out, "\nDecided {latency:.0} ms after the frame that completed the vote.")?;
     }
     if let Some(snapshot) = &record.snapshot {
-        let path = args.journal.folder().join(snapshot);
+        let path = folder.join(snapshot);
         let note = if path.exists() { "" } else { " (deleted since, to keep within the journal's limits)" };
         writeln!(out, "Picture: {}{note}", printable(&path.display().to_string()))?;
     }

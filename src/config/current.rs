@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::against::Enrolled;
 use super::{Config, ConfigError};
+use crate::individuals::Individuals;
 use crate::model::Label;
 
 /// The last good configuration.
@@ -26,8 +26,8 @@ impl Current {
     ///
     /// # Errors
     /// What [`Config::check_against`] reports: a cold start with a broken configuration is refused.
-    pub fn start(config: Config, labels: &[Label], enrolled: &[Enrolled]) -> Result<Self, ConfigError> {
-        config.check_against(labels, enrolled)?;
+    pub fn start(config: Config, labels: &[Label], individuals: &Individuals) -> Result<Self, ConfigError> {
+        config.check_against(labels, individuals)?;
         Ok(Self { config: Arc::new(config) })
     }
 
@@ -40,9 +40,9 @@ impl Current {
     ///
     /// # Errors
     /// What [`Config::parse`] and [`Config::check_against`] report; the last good configuration stays in force.
-    pub fn reload(&mut self, bytes: &[u8], labels: &[Label], enrolled: &[Enrolled]) -> Result<Reloaded, ConfigError> {
+    pub fn reload(&mut self, bytes: &[u8], labels: &[Label], individuals: &Individuals) -> Result<Reloaded, ConfigError> {
         let mut config = Config::parse(bytes, self.config.path())?;
-        config.check_against(labels, enrolled)?;
+        config.check_against(labels, individuals)?;
         let restart = config.keep_until_restart(&self.config);
         self.config = Arc::new(config);
         Ok(Reloaded { config: self.config(), restart })

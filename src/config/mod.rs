@@ -30,7 +30,6 @@ use crate::policy::{door, feeder, vote};
 use crate::vision::{motion, region::Region};
 use crate::{individuals, journal};
 
-pub use against::Enrolled;
 pub use current::{Current, Reloaded};
 pub use error::{ConfigError, Place, Problem, Report};
 pub(crate) use value::{show_duration, show_size};
