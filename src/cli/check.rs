@@ -8,6 +8,7 @@ use jiff::civil::{Time, Weekday};
 use super::{Exit, Failure, ModelArgs};
 use crate::config::{self, Config, ConfigError, Enrolled, show_duration, show_size};
 use crate::hw::camera::Source;
+use crate::individuals::{self, Individuals};
 use crate::model::Classifier;
 use crate::policy::door;
 use crate::policy::rules::{Action, Period, Rule, TimeWindow};
@@ -35,8 +36,9 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
         Err(error) => return refuse(&error),
     };
     let model = args.model.model.clone().or_else(|| config.model().map(Into::into));
-    let classifier = ModelArgs { model: model.clone() }.load()?;
-    if let Err(report) = config.check_against(&classifier.metadata().labels, &enrolled(&config)) {
+    let (classifier, identity) = ModelArgs { model: model.clone() }.load_identified()?;
+    let animals = super::setup::animals(&config, &identity);
+    if let Err(report) = config.check_against(&classifier.metadata().labels, &enrolled(&animals, config.individuals())) {
         return refuse(&report.into());
     }
     writeln!(out, "{}: nothing is wrong\n", args.config.display())?;
@@ -57,8 +59,14 @@ fn refuse(error: &ConfigError) -> Result<Exit, Failure> {
 }
 
 /// What the enrolled animals have shown.
-fn enrolled(_config: &Config) -> Vec<Enrolled> {
-    vec![]
+pub(super) fn enrolled(individuals: &Individuals, settings: &individuals::Settings) -> Vec<Enrolled> {
+    let shown = |e: individuals::Enrolled| Enrolled {
+        name: e.name,
+        pictures: e.pictures,
+        accepted: e.accepted,
+        strangers_upper: e.strangers_upper,
+    };
+    individuals.evidence(settings).into_iter().map(shown).collect()
 }
 
 fn summarise(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {

@@ -10,6 +10,9 @@ mod enroll;
 mod events;
 mod forget;
 mod individuals;
+mod replay;
+mod run;
+mod setup;
 mod why;
 
 use std::borrow::Cow;
@@ -33,8 +36,12 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show on four sample pictures what pawgate sees and what the door would do.
+    /// Show on four sample pictures what pawgate sees and what the door does.
     Demo(demo::Args),
+    /// Watch a camera and decide, until a signal.
+    Run(run::Args),
+    /// Play recorded pictures through the whole chain, as fast as it goes.
+    Replay(replay::Args),
     /// Say which animal is on pictures.
     Classify(classify::Args),
     /// Measure how fast the model runs on this machine, and where the time goes.
@@ -65,10 +72,12 @@ pub enum Exit {
     Model = 3,
     /// The output could not be written.
     Io = 4,
-    /// The journal could not be read.
-    Journal = 6,
     /// The configuration could not be read, or something in it is wrong.
     Config = 5,
+    /// The journal could not be read.
+    Journal = 6,
+    /// There is no camera, or it was lost and cannot be opened again.
+    Camera = 7,
 }
 
 impl From<Exit> for std::process::ExitCode {
@@ -102,6 +111,8 @@ impl Cli {
         let mut out = std::io::stdout().lock();
         let result = match self.command {
             Command::Demo(args) => demo::run(&args, &mut out),
+            Command::Run(args) => run::run(&args, &mut out),
+            Command::Replay(args) => replay::run(&args, &mut out),
             Command::Classify(args) => classify::run(&args, &mut out),
             Command::Bench(args) => bench::run(&args, &mut out),
             Command::Events(args) => events::run(&args, &mut out),

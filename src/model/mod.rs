@@ -16,7 +16,7 @@ use crate::vision::Preprocess;
 use crate::vision::quality::{self, Flaw};
 use crate::vision::region::PixelBox;
 pub use metadata::{Gate, Label, Metadata, MetadataError, Provenance, Species, WeightsOrigin};
-pub use reading::{Candidate, Doubt, Reading, Verdict};
+pub use reading::{Candidate, Doubt, MIN_SPECIES_PROBABILITY, Reading, Verdict};
 
 /// Names of the model file's outputs, in the order in which the tools write them.
 pub const OUTPUTS: [&str; 3] = ["breed", "pet", "embedding"];
