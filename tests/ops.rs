@@ -24,7 +24,7 @@ use tract_core::internal::*;
 fn everywhere(check: impl Fn(&Arc<Runtime>)) {
     for kernels in Kernels::available() {
         for threads in [1, 3] {
-            check(&Runtime::new(Options { isa: Some(kernels.isa()), threads: Some(threads) }).unwrap());
+            check(&Runtime::new(Options { isa: Some(kernels.isa()), threads: Some(threads), ..Options::default() }).unwrap());
         }
     }
 }

@@ -116,6 +116,20 @@ fn full_tiles(vectors: usize, full: usize, most: usize) -> impl Iterator<Item = 
     (0..whole).map(move |i| (i * full, full)).chain(last)
 }
 
+/// Tiles of four and five vectors, for which there are loops by hand; fewer only where four and five do not add up to `vectors`.
+#[cfg(any(target_arch = "aarch64", test))]
+fn even_tiles(vectors: usize) -> impl Iterator<Item = (usize, usize)> {
+    let fives = vectors % 4;
+    let (fives, fours) = match vectors.checked_sub(fives * 5) {
+        Some(rest) => (fives, rest / 4),
+        // 1, 2, 3, 6, 7 and 11.
+        None => (0, vectors / 4),
+    };
+    let last = fours * 4 + fives * 5;
+    let fours_and_fives = (0..fours).map(|i| (i * 4, 4)).chain((0..fives).map(move |i| (fours * 4 + i * 5, 5)));
+    fours_and_fives.chain((last < vectors).then_some((last, vectors - last)))
+}
+
 /// Four weights as one 32-bit operand.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline]
@@ -137,6 +151,19 @@ mod tests {
             }
             assert_eq!(next, vectors);
             assert!(tiles.len() <= vectors.div_ceil(full));
+        }
+    }
+
+    #[test]
+    fn even_tiles_are_of_four_and_five() {
+        for vectors in 0..60 {
+            let mut next = 0;
+            for (start, count) in super::even_tiles(vectors) {
+                assert_eq!(start, next);
+                assert!(matches!(count, 4 | 5) || [1, 2, 3, 6, 7, 11].contains(&vectors) && count < 4);
+                next += count;
+            }
+            assert_eq!(next, vectors);
         }
     }
 
