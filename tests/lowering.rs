@@ -112,7 +112,11 @@ fn every_pattern_computes_what_the_file_says() {
     let mut first: Option<Vec<Vec<f32>>> = None;
     for kernels in Kernels::available() {
         for threads in [1, 2, 5] {
-            let network = Network::load(model.clone(), Options { isa: Some(kernels.isa()), threads: Some(threads), ..Options::default() }).unwrap();
+            let network = Network::load(
+                model.clone(),
+                Options { isa: Some(kernels.isa()), threads: Some(threads), ..Options::default() },
+            )
+            .unwrap();
             assert_eq!(network.outputs().iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["features", "logits"]);
             let found = network.run(&image()).unwrap();
             // Floats round ties another way now and then: two steps of the pooled features' scale.
@@ -233,7 +237,8 @@ mod shipped {
     fn all_instruction_sets_and_thread_counts_give_the_same_bits() {
         let picture = vision::decode(SAMPLES[1].jpeg).unwrap();
         let scores = |isa, threads| {
-            let classifier = Classifier::embedded(Options { isa: Some(isa), threads: Some(threads), ..Options::default() }).unwrap();
+            let classifier =
+                Classifier::embedded(Options { isa: Some(isa), threads: Some(threads), ..Options::default() }).unwrap();
             classifier.infer(&picture).unwrap()
         };
         let expected = scores(Kernels::detect().isa(), 1);

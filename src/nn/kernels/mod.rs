@@ -128,6 +128,8 @@ pub struct Kernels {
     isa: Isa,
     /// Pixels in a vector register.
     lanes: usize,
+    /// Pixels that a convolution computes together where it is fastest.
+    tile: usize,
     storage: Storage,
     packing: conv::Packing,
     conv: conv::ConvFn,
@@ -176,6 +178,11 @@ impl Kernels {
         self.lanes
     }
 
+    /// Pixels that a convolution computes together where it is fastest; a multiple of the lanes.
+    pub fn tile(&self) -> usize {
+        self.tile
+    }
+
     /// Pixels of a plane that holds `pixels`.
     pub fn plane(&self, pixels: usize) -> usize {
         pixels.next_multiple_of(self.lanes)
@@ -212,7 +219,7 @@ static SCALAR_U8: Kernels = scalar(Storage::U8, conv::scalar::conv::<false>, dep
 static SCALAR_I8: Kernels = scalar(Storage::I8, conv::scalar::conv::<true>, depthwise::scalar::depthwise::<true>);
 
 const fn scalar(storage: Storage, conv: conv::ConvFn, depthwise: depthwise::DepthwiseFn) -> Kernels {
-    Kernels { isa: Isa::Scalar, lanes: 1, storage, packing: conv::scalar::PACKING, conv, depthwise }
+    Kernels { isa: Isa::Scalar, lanes: 1, tile: 1, storage, packing: conv::scalar::PACKING, conv, depthwise }
 }
 
 /// The one table: dispatch, tests and benchmarks all go through it. In the order of preference, the best last.
@@ -222,6 +229,7 @@ static TABLE: &[&Kernels] = &[
     &Kernels {
         isa: Isa::Neon,
         lanes: 4,
+        tile: 16,
         storage: Storage::I8,
         packing: conv::neon::PACKING,
         conv: conv::neon::conv,
@@ -231,6 +239,7 @@ static TABLE: &[&Kernels] = &[
     &Kernels {
         isa: Isa::Dotprod,
         lanes: 4,
+        tile: 16,
         storage: Storage::I8,
         packing: conv::dotprod::PACKING,
         conv: conv::dotprod::conv,
@@ -240,6 +249,7 @@ static TABLE: &[&Kernels] = &[
     &Kernels {
         isa: Isa::Avx2,
         lanes: 8,
+        tile: 8,
         storage: Storage::U8,
         packing: conv::avx2::PACKING,
         conv: conv::avx2::conv,
@@ -249,6 +259,7 @@ static TABLE: &[&Kernels] = &[
     &Kernels {
         isa: Isa::AvxVnni,
         lanes: 8,
+        tile: 8,
         storage: Storage::U8,
         packing: conv::avxvnni::PACKING,
         conv: conv::avxvnni::conv,
@@ -258,6 +269,7 @@ static TABLE: &[&Kernels] = &[
     &Kernels {
         isa: Isa::Avx512Vnni,
         lanes: 16,
+        tile: 16,
         storage: Storage::U8,
         packing: conv::avx512vnni::PACKING,
         conv: conv::avx512vnni::conv,

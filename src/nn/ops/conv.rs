@@ -27,8 +27,11 @@ struct Layer {
     weights: Packed,
     requant: Requant,
     macs: u64,
-    /// Pixels computed before the next group of channels.
+    /// Pixels of a run are computed in so many blocks of so many, the last of which also has what is left over.
+    blocks: usize,
     block: usize,
+    /// Pixels of the last block.
+    last: usize,
 }
 
 impl Conv {
@@ -61,9 +64,11 @@ impl Conv {
         let whole = input.planes() * plane * 4 <= FIRST_LEVEL_CACHE;
         let fitting = (FIRST_LEVEL_CACHE / (input.planes() * 4)).max(64) / kernels.lanes() * kernels.lanes();
         let blocks = if whole { 1 } else { run.div_ceil(fitting) };
-        let block = run.div_ceil(blocks).next_multiple_of(kernels.lanes());
+        // Whole tiles, so that only the last block has a smaller one.
+        let block = if blocks == 1 { run } else { (run / blocks / kernels.tile() * kernels.tile()).max(kernels.tile()) };
+        let last = run - (blocks - 1) * block;
         let padding = [zero_point as u8; 4];
-        let layer = Layer { input, output, staging, padding, weights: packed, requant, macs, block };
+        let layer = Layer { input, output, staging, padding, weights: packed, requant, macs, blocks, block, last };
         Ok(Self { layer: Shared(Arc::new(layer)), runtime: Shared(Arc::clone(runtime)) })
     }
 
@@ -81,9 +86,10 @@ impl Conv {
     fn scratch(&self) -> (usize, usize) {
         let lanes = self.runtime.kernels().lanes();
         match &self.layer.staging {
-            Some(staging) => {
-                (staging.scratch(self.layer.input.planes(), lanes), 2 * self.layer.block.next_multiple_of(LINE / 4))
-            }
+            Some(staging) => (
+                staging.scratch(self.layer.input.planes(), lanes),
+                2 * self.layer.block.max(self.layer.last).next_multiple_of(LINE / 4),
+            ),
             None => (0, 0),
         }
     }
@@ -102,10 +108,10 @@ impl Layer {
         let (planes, runs) = out;
         let kernels = runtime.kernels();
         let plane = kernels.plane(self.output.pixels());
-        let total = self.staging.as_ref().map_or(self.output.pixels(), Staging::run).next_multiple_of(kernels.lanes());
         let (run_memory, residual_memory) = runs.split_at_mut(runs.len() / 2);
-        for from in (0..total).step_by(self.block) {
-            let length = self.block.min(total - from);
+        for block in 0..self.blocks {
+            let from = block * self.block;
+            let length = if block + 1 == self.blocks { self.last } else { self.block };
             for (i, out) in planes.chunks_exact_mut(plane).enumerate() {
                 let group = first + i;
                 let other = residual.map(|r| &r[group * plane..][..plane]);

@@ -27,7 +27,7 @@ pub(super) mod scalar;
 
 use super::Pixel;
 use super::requant::Requant;
-pub use pack::{Form, Packed, Quad, Shape, Stream};
+pub use pack::{Form, Packed, Quad, Runs, Shape, Stream};
 
 /// What weights must look like for a set of kernels.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,8 +46,7 @@ pub struct Packing {
 pub enum DenseOrder {
     /// `[groups][taps][planes][4 output channels][4 input channels]`.
     Groups,
-    /// `[channels][taps][planes][4 input channels]`, and for each four planes whether their products of one lane add up in 16
-    /// bits.
+    /// `[channels][taps][planes][4 input channels]`, and which four planes have products of one lane that add up in 16 bits.
     Channels,
 }
 

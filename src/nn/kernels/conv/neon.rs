@@ -5,6 +5,7 @@
 
 use std::arch::aarch64::*;
 use std::arch::asm;
+use std::mem::MaybeUninit;
 
 use super::{DenseOrder, Form, Packing, Pairs, Quad, Run, even_tiles, word};
 use crate::nn::kernels::Pixel;
@@ -32,21 +33,19 @@ fn dispatch(run: &Run<'_>, output: &mut [Pixel]) {
 #[inline]
 #[target_feature(enable = "neon")]
 fn tile<const V: usize>(run: &Run<'_>, at: usize, output: &mut [Pixel]) {
-    let bias = &run.requant.bias[run.group];
     // SAFETY: `Run::check`: first + run lies within the input.
     let from = unsafe { run.input.as_ptr().add(run.first + at) };
-    let mut finished = [[vdupq_n_s32(0); V]; 4];
-    match run.weights.form() {
-        Form::Dense { weights, taps, planes, plane, wide, .. } => {
-            let dense = Dense::of_group(run.group, weights, wide, taps, *planes, *plane);
-            for c in 0..4 {
-                let mut sums = Sums::new(bias[c]);
-                // SAFETY: `Run::check`: first + run + reach is within the input, reach being the largest tap + plane offset.
-                unsafe { dense.add(c, &mut sums, from) };
-                finished[c] = sums.finish();
-            }
+    let bias = &run.requant.bias[run.group];
+    let sums = match run.weights.form() {
+        Form::Dense { weights, taps, planes, plane, runs } => {
+            let size = 4 * taps.len() * planes;
+            let weights = &weights[run.group * size..][..size];
+            let dense = Dense { weights, runs: runs.group(run.group), taps, planes: *planes, plane: *plane };
+            // SAFETY: `Run::check`: first + run + reach is within the input, reach being the largest tap + plane offset.
+            unsafe { dense.sums::<V>(bias, from) }
         }
         Form::Stream(stream) => {
+            let mut finished = [[vdupq_n_s32(0); V]; 4];
             for c in 0..4 {
                 let mut sums = Sums::new(bias[c]);
                 let [fours, twos] = stream.lists(run.group * 4 + c);
@@ -57,11 +56,12 @@ fn tile<const V: usize>(run: &Run<'_>, at: usize, output: &mut [Pixel]) {
                 }
                 finished[c] = sums.finish();
             }
+            finished
         }
-    }
+    };
     match run.residual {
-        None => finish_tile(run, at, &finished, |_| None, output),
-        Some(pixels) => finish_tile(run, at, &finished, |at| Some(vreinterpretq_s32_s8(load(pixels, at))), output),
+        None => finish_tile(run, at, &sums, |_| None, output),
+        Some(pixels) => finish_tile(run, at, &sums, |at| Some(vreinterpretq_s32_s8(load(pixels, at))), output),
     }
 }
 
@@ -212,13 +212,37 @@ macro_rules! flush {
     };
 }
 
+/// Copies v0.
+macro_rules! same {
+    ($($register:literal)*) => {
+        concat!($("mov ", $register, ".16b, v0.16b\n",)*)
+    };
+}
+
+/// Adds the two lanes of each pixel: `pairs` and `more` become one register.
+macro_rules! pairs {
+    ($($pairs:literal $more:literal),*) => {
+        concat!($("addp ", $pairs, ".4s, ", $pairs, ".4s, ", $more, ".4s\n",)*)
+    };
+}
+
 /// Four vectors: pixels in v24…v27, 16-bit sums in v16…v23, [`Sums::pairs`] in v0…v3, [`Sums::more`] in v4…v7. With an operation and
-/// weights: one plane, from `from` on; without: the flush.
+/// weights: one plane, from `from` on; without: the flush. `begin` puts the bias into one lane of each pixel, `end` adds a pixel's two
+/// lanes and writes them to `sums`.
 macro_rules! four {
     ($op:literal, $weights:literal, $step:literal) => {
         concat!(
             "ld1 {{v24.16b, v25.16b, v26.16b, v27.16b}}, [{from}]", $step, "\n",
             products!($op, $weights, "v16" "v20" "v24", "v17" "v21" "v25", "v18" "v22" "v26", "v19" "v23" "v27"),
+        )
+    };
+    (begin) => {
+        concat!("dup v0.2d, {bias}\n", same!("v1" "v2" "v3" "v4" "v5" "v6" "v7"))
+    };
+    (end) => {
+        concat!(
+            pairs!("v0" "v4", "v1" "v5", "v2" "v6", "v3" "v7"),
+            "st1 {{v0.4s, v1.4s, v2.4s, v3.4s}}, [{sums}], #64\n",
         )
     };
     () => {
@@ -235,6 +259,16 @@ macro_rules! five {
             products!($op, $weights, "v10" "v15" "v20", "v11" "v16" "v21", "v12" "v17" "v22", "v13" "v18" "v23", "v14" "v19" "v24"),
         )
     };
+    (begin) => {
+        concat!("dup v0.2d, {bias}\n", same!("v1" "v2" "v3" "v4" "v5" "v6" "v7" "v8" "v9"))
+    };
+    (end) => {
+        concat!(
+            pairs!("v0" "v5", "v1" "v6", "v2" "v7", "v3" "v8", "v4" "v9"),
+            "st1 {{v0.4s, v1.4s, v2.4s, v3.4s}}, [{sums}], #64\n",
+            "str q4, [{sums}], #16\n",
+        )
+    };
     () => {
         flush!("v0" "v10", "v5" "v15", "v1" "v11", "v6" "v16", "v2" "v12", "v7" "v17", "v3" "v13", "v8" "v18", "v4" "v14", "v9" "v19")
     };
@@ -245,25 +279,28 @@ macro_rules! five {
 struct Dense<'a> {
     /// `[4][taps][planes]`.
     weights: &'a [[i8; 4]],
-    /// See [`Form::Dense`]: `[4][taps][1 + planes / 4]`.
-    wide: &'a [u8],
+    /// Where four planes may be added in 16 bits.
+    runs: &'a [u16],
     taps: &'a [usize],
     planes: usize,
     plane: usize,
 }
 
-/// A loop over taps: four planes at a time, then one at a time. Where the products of some four planes do not fit in 16 bits, the tap
-/// goes another way, on which each four planes say whether they have to be flushed in the middle (labels 4 to 6).
+/// Four channels, each a loop over taps: four planes at a time (label 3), those that do not fit in 16 bits with a flush in the middle
+/// (after label 4), and what is left one at a time (label 6).
 macro_rules! dense_loop {
-    ($dense:ident, $channel:ident, $from:ident, $tile:ident, $($operands:tt)*) => {
+    ($dense:ident, $bias:ident, $from:ident, $sums:ident, $tile:ident, $($clobbers:tt)*) => {
         asm!(
+            "1:",
+            "ldr {bias:w}, [{biases}], #4",
+            "mov {taps}, {first_tap}",
+            $tile!(begin),
             "2:",
             "ldr {from}, [{taps}], #8",
-            "ldrb {is_wide:w}, [{wide}], #1",
-            "mov {count}, {fours}",
+            "ldrh {count:w}, [{runs}], #2",
             "add {from}, {origin}, {from}, lsl #2",
-            "cbnz {is_wide:w}, 4f",
-            "add {wide}, {wide}, {fours}",
+            "sub {left}, {fours}, {count}",
+            "cbz {count}, 4f",
             "3:",
             "ld4r {{v28.4s, v29.4s, v30.4s, v31.4s}}, [{weights}], #16",
             $tile!("smull", "v28", ", {plane}"),
@@ -273,109 +310,108 @@ macro_rules! dense_loop {
             $tile!("smlal", "v31", ", {plane}"),
             $tile!(),
             "b.ne 3b",
-            "b 7f",
             "4:",
+            "cbz {left}, 5f",
             "ld4r {{v28.4s, v29.4s, v30.4s, v31.4s}}, [{weights}], #16",
-            "ldrb {is_wide:w}, [{wide}], #1",
             $tile!("smull", "v28", ", {plane}"),
             $tile!("smlal", "v29", ", {plane}"),
-            "cbz {is_wide:w}, 5f",
             $tile!(),
             $tile!("smull", "v30", ", {plane}"),
-            "b 6f",
-            "5:",
-            $tile!("smlal", "v30", ", {plane}"),
-            "6:",
-            "subs {count}, {count}, #1",
             $tile!("smlal", "v31", ", {plane}"),
             $tile!(),
-            "b.ne 4b",
-            "7:",
-            "cbz {rest}, 9f",
+            "subs {left}, {left}, #1",
+            "b.eq 5f",
+            "ldrh {count:w}, [{runs}], #2",
+            "sub {left}, {left}, {count}",
+            "cbnz {count}, 3b",
+            "b 4b",
+            "5:",
+            "cbz {rest}, 7f",
             "mov {count}, {rest}",
-            "8:",
+            "6:",
             "ld1r {{v28.4s}}, [{weights}], #4",
             $tile!("smull", "v28", ", {plane}"),
             "subs {count}, {count}, #1",
             $tile!(),
-            "b.ne 8b",
-            "9:",
+            "b.ne 6b",
+            "7:",
             "cmp {taps}, {end}",
             "b.ne 2b",
+            $tile!(end),
+            "cmp {biases}, {last_bias}",
+            "b.ne 1b",
+            biases = inout(reg) $bias.as_ptr() => _,
+            last_bias = in(reg) $bias.as_ptr_range().end,
+            bias = out(reg) _,
+            sums = inout(reg) $sums.as_mut_ptr() => _,
             origin = in(reg) $from,
             from = out(reg) _,
             plane = in(reg) $dense.plane * size_of::<Pixel>(),
-            taps = inout(reg) $dense.taps.as_ptr() => _,
+            first_tap = in(reg) $dense.taps.as_ptr(),
+            taps = out(reg) _,
             end = in(reg) $dense.taps.as_ptr_range().end,
-            weights = inout(reg) $dense.weights.as_ptr().add($channel * $dense.taps.len() * $dense.planes) => _,
+            weights = inout(reg) $dense.weights.as_ptr() => _,
+            runs = inout(reg) $dense.runs.as_ptr() => _,
             fours = in(reg) $dense.planes / 4,
+            left = out(reg) _,
             rest = in(reg) $dense.planes % 4,
             count = out(reg) _,
-            wide = inout(reg) $dense.wide.as_ptr().add($channel * $dense.taps.len() * ($dense.planes / 4 + 1)) => _,
-            is_wide = out(reg) _,
-            out("v20") _, out("v21") _, out("v22") _, out("v23") _, out("v24") _,
-            out("v28") _, out("v29") _, out("v30") _, out("v31") _,
-            $($operands)*
-            options(readonly, nostack)
+            out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _, out("v7") _,
+            out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _, out("v22") _, out("v23") _,
+            out("v24") _, out("v28") _, out("v29") _, out("v30") _, out("v31") _,
+            $($clobbers)*
+            options(nostack)
         )
     };
 }
 
-impl<'a> Dense<'a> {
-    #[inline]
-    fn of_group(group: usize, weights: &'a [[i8; 4]], wide: &'a [u8], taps: &'a [usize], planes: usize, plane: usize) -> Self {
-        let (size, flags) = (4 * taps.len() * planes, 4 * taps.len() * (planes / 4 + 1));
-        Self { weights: &weights[group * size..][..size], wide: &wide[group * flags..][..flags], taps, planes, plane }
-    }
-
-    /// Adds all planes under all taps to a channel's sums.
+impl Dense<'_> {
+    /// The sums of four channels: all planes under all taps.
     ///
     /// # Safety
-    /// `channel` is 0…3. At each tap's distance from `from`, `planes` times `plane` pixels apart, `V` · 4 pixels are readable.
+    /// At each tap's distance from `from`, `planes` times `plane` pixels apart, `V` · 4 pixels are readable.
     #[inline]
     #[target_feature(enable = "neon")]
-    unsafe fn add<const V: usize>(&self, channel: usize, sums: &mut Sums<V>, from: *const Pixel) {
+    unsafe fn sums<const V: usize>(&self, bias: &[i32; 4], from: *const Pixel) -> [[int32x4_t; V]; 4] {
+        assert_eq!(self.weights.len(), 4 * self.taps.len() * self.planes, "a block for each channel, tap and plane");
         // Fewer than four planes, or no taps, are never packed densely; the loops count on it.
         if V >= 4 && self.planes >= 4 && !self.taps.is_empty() {
-            // SAFETY: the caller's promise; `of_group` took weights and flags of four channels.
-            return unsafe { self.add_four_or_five(channel, sums, from) };
+            // SAFETY: the caller's promise; the weights are as asserted, the runs those that were packed with them.
+            return unsafe { self.four_or_five(bias, from) };
         }
-        let size = self.taps.len() * self.planes;
-        let blocks = self.weights[channel * size..][..size].chunks_exact(self.planes);
-        for (tap, blocks) in self.taps.iter().zip(blocks) {
-            // SAFETY: the caller's promise.
-            unsafe { self.tap(sums, from.wrapping_add(*tap), blocks) };
+        let mut finished = [[vdupq_n_s32(0); V]; 4];
+        for (c, weights) in self.weights.chunks_exact(self.taps.len() * self.planes).enumerate() {
+            let mut sums = Sums::new(bias[c]);
+            for (tap, blocks) in self.taps.iter().zip(weights.chunks_exact(self.planes)) {
+                // SAFETY: the caller's promise.
+                unsafe { self.tap(&mut sums, from.wrapping_add(*tap), blocks) };
+            }
+            finished[c] = sums.finish();
         }
+        finished
     }
 
     /// By hand because the compiler loads pixels with three instructions and weights with four where one does: this loop is most of
     /// an inference.
     ///
     /// # Safety
-    /// As [`Self::add`], `V` being 4 or 5, with four planes or more, a tap or more, and as many weights and flags as those need.
+    /// As [`Self::sums`], `V` being 4 or 5, with four planes or more, a tap or more, and as many weights and runs as those need.
     #[inline]
     #[target_feature(enable = "neon")]
-    unsafe fn add_four_or_five<const V: usize>(&self, channel: usize, sums: &mut Sums<V>, from: *const Pixel) {
-        // SAFETY: the caller's promise: taps, weights and flags are read once each, in their order.
+    unsafe fn four_or_five<const V: usize>(&self, bias: &[i32; 4], from: *const Pixel) -> [[int32x4_t; V]; 4] {
+        let mut sums = MaybeUninit::<[[int32x4_t; V]; 4]>::uninit();
+        // SAFETY: the caller's promise: taps, weights and runs are read once a channel, in their order, and `V` registers a channel are
+        // written, which is all of `sums`.
         unsafe {
             if V == 4 {
-                dense_loop!(
-                    self, channel, from, four,
-                    inout("v0") sums.pairs[0], inout("v1") sums.pairs[1], inout("v2") sums.pairs[2], inout("v3") sums.pairs[3],
-                    inout("v4") sums.more[0], inout("v5") sums.more[1], inout("v6") sums.more[2], inout("v7") sums.more[3],
-                    out("v16") _, out("v17") _, out("v18") _, out("v19") _,
-                    out("v25") _, out("v26") _, out("v27") _,
-                );
+                dense_loop!(self, bias, from, sums, four, out("v25") _, out("v26") _, out("v27") _,);
             } else {
                 dense_loop!(
-                    self, channel, from, five,
-                    inout("v0") sums.pairs[0], inout("v1") sums.pairs[1], inout("v2") sums.pairs[2], inout("v3") sums.pairs[3],
-                    inout("v4") sums.pairs[4], inout("v5") sums.more[0], inout("v6") sums.more[1], inout("v7") sums.more[2],
-                    inout("v8") sums.more[3], inout("v9") sums.more[4],
-                    out("v10") _, out("v11") _, out("v12") _, out("v13") _, out("v14") _,
-                    out("v15") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _,
+                    self, bias, from, sums, five,
+                    out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _, out("v13") _, out("v14") _, out("v15") _,
                 );
             }
+            sums.assume_init()
         }
     }
 
@@ -438,7 +474,7 @@ macro_rules! stream_loop {
     };
 }
 
-/// Adds a list of blocks to the sums of four or five vectors; by hand as [`Dense::add_four_or_five`]. `WIDE`: only two blocks may be
+/// Adds a list of blocks to the sums of four or five vectors; by hand as [`Dense::four_or_five`]. `WIDE`: only two blocks may be
 /// added in 16 bits.
 ///
 /// # Safety
