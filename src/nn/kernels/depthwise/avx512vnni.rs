@@ -46,7 +46,7 @@ fn pixels(run: &Run<'_>, output: &mut [Pixel]) {
             sums[3] = _mm512_dpbusd_epi32(sums[3], _mm512_unpackhi_epi16(ab, cd), weights);
         }
         for sum in &mut sums {
-            *sum = finish.mixed(*sum, multipliers);
+            *sum = finish.mixed(*sum, multipliers, None);
         }
         // Stored values are 0…255, so neither narrowing saturates; both work within 128-bit lanes, as the unpacking did.
         store(output, at, _mm512_packus_epi16(_mm512_packs_epi32(sums[0], sums[1]), _mm512_packs_epi32(sums[2], sums[3])));
