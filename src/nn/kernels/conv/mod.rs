@@ -164,7 +164,7 @@ fn full_tiles(vectors: usize, full: usize, most: usize) -> impl Iterator<Item = 
 /// Four weights as one 32-bit operand.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline]
-fn word(block: [i8; 4]) -> i32 {
+pub(super) fn word(block: [i8; 4]) -> i32 {
     i32::from_ne_bytes(block.map(|weight| weight as u8))
 }
 
