@@ -8,7 +8,7 @@ use super::{Exit, Failure, ModelArgs};
 use crate::hw::camera::pictures::{Pictures, Play};
 use crate::hw::camera::{Camera, Timing};
 use crate::hw::clock::Clock;
-use crate::journal::Kind;
+use crate::journal::{Kind, Record};
 use crate::samples::SAMPLES;
 
 #[derive(Debug, clap::Args)]
@@ -31,11 +31,21 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
         bench.rest();
         let decision = bench.sink.records.iter().find(|record| record.event == Kind::Decision);
         let door = if bench.opened() { "OPENS" } else { "stays shut" };
+        let seen = decision.map_or_else(String::new, seen);
         let why = decision.map_or_else(String::new, |record| {
             let rule = record.rule.as_ref().map(|rule| format!("{rule}: ")).unwrap_or_default();
             format!("({rule}{})", record.reason.as_deref().unwrap_or_default())
         });
-        writeln!(out, "{:<12}  door {door:<10}  {why}", sample.name)?;
+        writeln!(out, "{:<12}  {seen:<24}  door {door:<10}  {why}", sample.name)?;
     }
     Ok(Exit::Ok)
+}
+
+/// Who stood there, or what the last frame was taken for.
+fn seen(record: &Record) -> String {
+    match (&record.animal, record.frames.last()) {
+        (Some(animal), _) => format!("{}, {}", animal.species, super::events::animal(animal)),
+        (None, Some(frame)) => frame.verdict.clone(),
+        (None, None) => String::new(),
+    }
 }
