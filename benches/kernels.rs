@@ -138,17 +138,20 @@ fn convolution(group: &mut BenchmarkGroup<'_, WallTime>, kernels: &Kernels, laye
     let staging = (layer.kernel > 1).then(|| Staging::new(layer.window(), [layer.size; 2]));
     let (planes, lanes, pixels) = (layer.inputs.div_ceil(4), kernels.lanes(), layer.size * layer.size);
     let (taps, plane) = staging.as_ref().map_or((&[0][..], kernels.plane(pixels)), |s| (s.taps(), s.stride()));
-    let total = staging.as_ref().map_or(pixels, Staging::run).next_multiple_of(lanes);
     let mut random = Random::new();
     let input = Pixels::random(staging.as_ref().map_or(planes * plane, |s| s.scratch(planes, lanes)), &mut random);
     let products = layer.inputs * layer.kernel * layer.kernel;
     let shape = Shape { outputs: layer.outputs, inputs: layer.inputs, taps, plane };
     let weights = Packed::new(&random.weights(layer.outputs * products, zeros), shape, *kernels.packing());
     let requant = requant(kernels, weights.groups(), products);
+    let run = staging.as_ref().map_or(pixels, Staging::run);
+    let tail = kernels.tail(&weights, run);
+    let total = (run - tail).next_multiple_of(lanes);
     let fitting = (RUN_BYTES / (planes * 4)).max(64) / lanes * lanes;
     let block = if planes * plane * 4 <= RUN_BYTES { total } else { total.div_ceil(total.div_ceil(fitting)) };
     let block = block.next_multiple_of(lanes);
     let mut output = Pixels::new(total);
+    let mut tails = [[[0; 4]; conv::TAIL_GROUPS]; conv::TAIL_PIXELS];
 
     let form = match weights.form() {
         Form::Dense { .. } => "dense",
@@ -165,6 +168,11 @@ fn convolution(group: &mut BenchmarkGroup<'_, WallTime>, kernels: &Kernels, laye
                     kernels.conv(&run, output);
                 }
                 black_box(output);
+            }
+            for group in (0..weights.groups()).step_by(conv::TAIL_GROUPS).filter(|_| tail > 0) {
+                let input = black_box(input.as_ref());
+                let call = conv::Tail { input, first: total, weights: &weights, group, requant: &requant, residual: None };
+                kernels.conv_tail(&call, black_box(&mut tails[..tail]));
             }
         });
     });

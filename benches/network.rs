@@ -44,7 +44,7 @@ fn inference(criterion: &mut Criterion) {
     group.sample_size(20);
     for isa in Kernels::available().map(Kernels::isa).filter(|&isa| isa != Isa::Scalar) {
         for &threads in &counts {
-            let classifier = load(Options { isa: Some(isa), threads: Some(threads) });
+            let classifier = load(Options { isa: Some(isa), threads: Some(threads), ..Options::default() });
             let preprocess = &classifier.metadata().preprocess;
             let pixels = preprocess.pixels(&picture).expect("the sample can be scaled");
             group.bench_function(format!("{isa}/threads-{threads}"), |bencher| {

@@ -26,4 +26,5 @@ pub mod model;
 pub mod nn;
 pub mod policy;
 pub mod samples;
+pub mod service;
 pub mod vision;

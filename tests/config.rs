@@ -931,10 +931,10 @@ mod command {
             (&|| Roster::new(embedded.clone()).save(&pets).unwrap(), 5, "no animal \"milo\" is enrolled"),
             (
                 &|| household(another_model(), 10, 0, 36).save(&pets).unwrap(),
-                7,
+                8,
                 "were enrolled with another model (aaaaaaaaaaaa…;",
             ),
-            (&|| std::fs::write(&pets, "pets").unwrap(), 7, "holds no enrolled animals"),
+            (&|| std::fs::write(&pets, "pets").unwrap(), 8, "holds no enrolled animals"),
             (&|| std::fs::remove_file(&pets).unwrap(), 5, "no animal \"milo\" is enrolled"),
         ];
         for (prepare, expected, part) in refusals {

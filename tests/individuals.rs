@@ -101,12 +101,12 @@ fn the_configuration_says_which_file_and_how_many_pictures() {
 fn files_that_cannot_be_used_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("individuals.safetensors");
-    assert_eq!(pawgate(&file, &["forget", "milo"], &[]).status.code(), Some(7));
+    assert_eq!(pawgate(&file, &["forget", "milo"], &[]).status.code(), Some(8));
     std::fs::write(&file, "something else").unwrap();
     for args in [&["enroll", "milo", "x.jpg"][..], &["forget", "milo"], &["individuals"]] {
         let output = pawgate(&file, args, &[]);
         let complaint = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(7), "{args:?}: {complaint}");
+        assert_eq!(output.status.code(), Some(8), "{args:?}: {complaint}");
         assert!(complaint.contains("holds no enrolled animals"), "{complaint}");
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "something else", "it is not overwritten");

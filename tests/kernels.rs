@@ -28,6 +28,7 @@ fn main() {
     let tests = vec![
         test("all_instruction_sets_compute_the_definition", all_instruction_sets_compute_the_definition),
         test("shapes_of_the_network", shapes_of_the_network),
+        test("runs_of_every_length", runs_of_every_length),
         test("extremes_do_not_saturate", extremes_do_not_saturate),
         test("additions_near_ties_are_fused", additions_near_ties_are_fused),
         test("distant_blocks_are_found", distant_blocks_are_found),
@@ -107,30 +108,20 @@ impl Case {
     /// Through packing, staging and kernels.
     fn computed(&self, kernels: &Kernels) -> Vec<u8> {
         let storage = kernels.storage();
-        let [oh, ow] = self.output();
-        let planes = |values: &[u8], channels: usize, pixels: usize, plane: usize| -> Vec<Pixel> {
-            let mut planes = vec![[9; 4]; channels.div_ceil(4) * plane];
-            for (c, values) in values.chunks_exact(pixels).enumerate().take(channels) {
-                values.iter().enumerate().for_each(|(i, &v)| planes[c / 4 * plane + i][c % 4] = storage.byte(v));
-            }
-            planes
-        };
-        let plane = kernels.plane(self.size[0] * self.size[1]);
-        let input = planes(&self.input, self.inputs, self.size[0] * self.size[1], plane);
+        let pixels = self.size[0] * self.size[1];
+        let plane = kernels.plane(pixels);
+        let input = planes(storage, &self.input, self.inputs, pixels, plane);
         let requant = self.requant(storage);
         let staging = Staging::new(self.window, self.size);
-        let padding = [storage.byte(self.zero_point); 4];
-        let groups = self.outputs.div_ceil(4);
-        let mut out = vec![[0; 4]; groups * oh * ow];
-        let length = staging.run().next_multiple_of(kernels.lanes());
-        let mut run = vec![[0; 4]; length];
-        let staged_planes = self.inputs.div_ceil(4);
-        let mut staged = vec![[77; 4]; staging.scratch(staged_planes, kernels.lanes())];
+        let mut staged = vec![[77; 4]; staging.scratch(self.inputs.div_ceil(4), kernels.lanes())];
         for (source, target) in input.chunks_exact(plane).zip(staged.chunks_exact_mut(staging.stride())) {
-            staging.fill(source, padding, target);
+            staging.fill(source, [storage.byte(self.zero_point); 4], target);
         }
+        let [oh, ow] = self.output();
+        let mut out = vec![[0; 4]; self.outputs.div_ceil(4) * oh * ow];
         if self.depthwise {
             let weights = depthwise::Weights::new(&self.weights, self.outputs, staging.taps());
+            let mut run = vec![[0; 4]; staging.run().next_multiple_of(kernels.lanes())];
             for (group, out) in out.chunks_exact_mut(oh * ow).enumerate() {
                 let input = &staged[group * staging.stride()..];
                 kernels.depthwise(&depthwise::Run { input, weights: &weights, group, requant: &requant }, &mut run);
@@ -139,31 +130,64 @@ impl Case {
         } else {
             // What needs no staging is read where it lies.
             let direct = self.window.is_pointwise();
-            let (input, taps, stride) =
+            let (input, taps, plane) =
                 if direct { (&input, &[0][..], plane) } else { (&staged, staging.taps(), staging.stride()) };
-            let shape = Shape { outputs: self.outputs, inputs: self.inputs, taps, plane: stride };
+            let shape = Shape { outputs: self.outputs, inputs: self.inputs, taps, plane };
             let weights = Packed::new(&self.weights, shape, *kernels.packing());
-            let other = self.residual.as_ref().map(|r| planes(&r.3, self.outputs, oh * ow, oh * ow));
-            for (group, out) in out.chunks_exact_mut(oh * ow).enumerate() {
-                // In two pieces where that is possible: a run may begin anywhere.
-                let half = length / kernels.lanes() / 2 * kernels.lanes();
-                for (first, length) in [(0, half), (half, length - half)].into_iter().filter(|piece| piece.1 > 0) {
-                    let mut residual = vec![[5; 4]; length];
-                    if let Some(other) = &other {
-                        staging.gather(first, &other[group * oh * ow..][..oh * ow], &mut residual);
-                    }
-                    let residual = other.as_ref().map(|_| &residual[..]);
-                    let call = conv::Run { input, first, weights: &weights, group, requant: &requant, residual };
-                    kernels.conv(&call, &mut run[..length]);
-                    staging.scatter(first, &run[..length], out);
-                }
-            }
+            self.convolve(kernels, &staging, (&weights, &requant), input, &mut out);
         }
         let value = |i: usize| {
             let (c, at) = (i / (oh * ow), i % (oh * ow));
             (storage.number(out[c / 4 * oh * ow + at][c % 4]) - storage.of(0)) as u8
         };
         (0..self.outputs * oh * ow).map(value).collect()
+    }
+
+    /// Vectors in two pieces where that is possible (a run may begin anywhere), then the tail where the kernels want one.
+    fn convolve(
+        &self,
+        kernels: &Kernels,
+        staging: &Staging,
+        (weights, requant): (&Packed, &Requant),
+        input: &[Pixel],
+        out: &mut [Pixel],
+    ) {
+        let pixels = self.output()[0] * self.output()[1];
+        let other = self.residual.as_ref().map(|r| planes(kernels.storage(), &r.3, self.outputs, pixels, pixels));
+        let gathered = |first: usize, length: usize, group: usize| {
+            let mut residual = vec![[5; 4]; length];
+            let plane = other.as_ref()?.chunks_exact(pixels).nth(group);
+            plane.into_iter().for_each(|plane| staging.gather(first, plane, &mut residual));
+            Some(residual)
+        };
+        let tail = kernels.tail(weights, staging.run());
+        let whole = (staging.run() - tail).next_multiple_of(kernels.lanes());
+        let half = whole / kernels.lanes() / 2 * kernels.lanes();
+        for (group, out) in out.chunks_exact_mut(pixels).enumerate() {
+            for (first, length) in [(0, half), (half, whole - half)].into_iter().filter(|piece| piece.1 > 0) {
+                let mut run = vec![[0; 4]; length];
+                let residual = gathered(first, length, group);
+                let residual = residual.as_deref();
+                kernels.conv(&conv::Run { input, first, weights, group, requant, residual }, &mut run);
+                staging.scatter(first, &run, out);
+            }
+        }
+        if tail == 0 {
+            return;
+        }
+        for (i, out) in out.chunks_mut(conv::TAIL_GROUPS * pixels).enumerate() {
+            let group = i * conv::TAIL_GROUPS;
+            let others: Option<Vec<_>> = (0..conv::TAIL_GROUPS).map(|g| gathered(whole, tail, group + g)).collect();
+            let residual: Option<Vec<_>> =
+                others.map(|others| (0..tail).map(|p| std::array::from_fn(|g| others[g][p])).collect());
+            let mut outputs = vec![[[0; 4]; conv::TAIL_GROUPS]; tail];
+            let residual = residual.as_deref();
+            kernels.conv_tail(&conv::Tail { input, first: whole, weights, group, requant, residual }, &mut outputs);
+            for (g, out) in out.chunks_exact_mut(pixels).enumerate() {
+                let run: Vec<Pixel> = outputs.iter().map(|output| output[g]).collect();
+                staging.scatter(whole, &run, out);
+            }
+        }
     }
 
     fn check(&self) {
@@ -175,6 +199,15 @@ impl Case {
             }
         }
     }
+}
+
+/// u8, channels first → planes of `plane` pixels.
+fn planes(storage: Storage, values: &[u8], channels: usize, pixels: usize, plane: usize) -> Vec<Pixel> {
+    let mut planes = vec![[9; 4]; channels.div_ceil(4) * plane];
+    for (c, values) in values.chunks_exact(pixels).enumerate().take(channels) {
+        values.iter().enumerate().for_each(|(i, &v)| planes[c / 4 * plane + i][c % 4] = storage.byte(v));
+    }
+    planes
 }
 
 /// Ranges of what a quantised tensor can hold: after Relu, after Relu6, or neither.
@@ -253,6 +286,41 @@ fn all_instruction_sets_compute_the_definition() {
         Ok(())
     });
     checked.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// Runs that end anywhere in a vector, from planes that do not come in fours to groups that do not, with dense weights.
+fn runs_of_every_length() {
+    let mut state = 7u32;
+    let mut next = move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state >> 8
+    };
+    let windows = [([1, 1], 0), ([3, 3], 1), ([1, 2], 0)];
+    let channels = [(4, 1), (13, 6), (16, 16), (22, 17), (42, 33)];
+    for (width, (kernel, pad)) in (2..36).flat_map(|width| windows.map(|window| (width, window))) {
+        let (inputs, outputs) = channels[width % channels.len()];
+        let window = Window { kernel, stride: [1; 2], pads: [pad; 4] };
+        let size = [1 + width % 2, width];
+        let [oh, ow] = window.output(size).unwrap();
+        let mut bytes = |count: usize| (0..count).map(|_| next() as u8).collect::<Vec<u8>>();
+        let others = bytes(outputs * oh * ow);
+        let case = Case {
+            size,
+            inputs,
+            outputs,
+            window,
+            depthwise: false,
+            zero_point: width as u8,
+            input: bytes(inputs * size[0] * size[1]),
+            weights: bytes(outputs * inputs * kernel[0] * kernel[1]).iter().map(|&b| (b as i8).max(-127)).collect(),
+            bias: (0..outputs as i32).map(|c| c * 100 - 50).collect(),
+            multiplier: (0..outputs).map(|c| 0.0005 + c as f32 * 1e-5).collect(),
+            range: (-128.0, 127.0, 128),
+            residual: None,
+        };
+        case.check();
+        Case { residual: Some(([0.7, 1.3], [128, 9, 3], [3, 250], others)), ..case }.check();
+    }
 }
 
 /// Shapes of the network itself, with more channels and pixels than the random ones.

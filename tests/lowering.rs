@@ -112,7 +112,11 @@ fn every_pattern_computes_what_the_file_says() {
     let mut first: Option<Vec<Vec<f32>>> = None;
     for kernels in Kernels::available() {
         for threads in [1, 2, 5] {
-            let network = Network::load(model.clone(), Options { isa: Some(kernels.isa()), threads: Some(threads) }).unwrap();
+            let network = Network::load(
+                model.clone(),
+                Options { isa: Some(kernels.isa()), threads: Some(threads), ..Options::default() },
+            )
+            .unwrap();
             assert_eq!(network.outputs().iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["features", "logits"]);
             let found = network.run(&image()).unwrap();
             // Floats round ties another way now and then: two steps of the pooled features' scale.
@@ -214,7 +218,7 @@ fn nodes_without_inputs_or_outputs_are_refused() {
 fn kernels_that_this_cpu_lacks_are_refused() {
     use pawgate::nn::kernels::{Isa, IsaError};
     let missing = Isa::ALL.into_iter().find(|&isa| Kernels::of(isa).is_err()).expect("no CPU has all of them");
-    let error = Network::load(all_patterns().model(), Options { isa: Some(missing), threads: None }).unwrap_err();
+    let error = Network::load(all_patterns().model(), Options { isa: Some(missing), ..Options::default() }).unwrap_err();
     assert!(
         matches!(&error, NetworkError::Runtime(text) if text.contains(missing.name()) && text.contains("scalar")),
         "{error}"
@@ -233,7 +237,8 @@ mod shipped {
     fn all_instruction_sets_and_thread_counts_give_the_same_bits() {
         let picture = vision::decode(SAMPLES[1].jpeg).unwrap();
         let scores = |isa, threads| {
-            let classifier = Classifier::embedded(Options { isa: Some(isa), threads: Some(threads) }).unwrap();
+            let classifier =
+                Classifier::embedded(Options { isa: Some(isa), threads: Some(threads), ..Options::default() }).unwrap();
             classifier.infer(&picture).unwrap()
         };
         let expected = scores(Kernels::detect().isa(), 1);
@@ -257,7 +262,7 @@ mod shipped {
 
     #[test]
     fn clones_run_side_by_side() {
-        let classifier = Classifier::embedded(Options { isa: None, threads: Some(2) }).unwrap();
+        let classifier = Classifier::embedded(Options { threads: Some(2), ..Options::default() }).unwrap();
         let expected: Vec<_> = SAMPLES.iter().map(|s| classifier.infer(&vision::decode(s.jpeg).unwrap()).unwrap()).collect();
         std::thread::scope(|scope| {
             for _ in 0..3 {

@@ -24,7 +24,7 @@ use tract_core::internal::*;
 fn everywhere(check: impl Fn(&Arc<Runtime>)) {
     for kernels in Kernels::available() {
         for threads in [1, 3] {
-            check(&Runtime::new(Options { isa: Some(kernels.isa()), threads: Some(threads) }).unwrap());
+            check(&Runtime::new(Options { isa: Some(kernels.isa()), threads: Some(threads), ..Options::default() }).unwrap());
         }
     }
 }
@@ -122,6 +122,11 @@ fn convolution_is_tracts_requantised() {
         (3, 1, [1; 4], 12, 8, [15, 14]),
         (3, 2, [0, 0, 1, 1], 5, 6, [17, 12]),
         (7, 2, [3; 4], 3, 8, [30, 31]),
+        // Runs whose last pixels fill a small part of a vector, of more groups than a tail has; a run that is nothing else.
+        (1, 1, [0; 4], 20, 21, [7, 7]),
+        (3, 1, [1; 4], 12, 40, [7, 7]),
+        (1, 1, [0; 4], 64, 20, [14, 14]),
+        (1, 1, [0; 4], 8, 9, [2, 3]),
     ] {
         let input = Picture { channels: inputs, size };
         let (values, weights) = (noise.bytes(inputs * input.pixels()), noise.weights(outputs * inputs * kernel * kernel));
@@ -146,15 +151,21 @@ fn convolution_is_tracts_requantised() {
 #[test]
 fn convolution_with_an_addition_rounds_twice() {
     let mut noise = Noise::new(4);
-    for kernel in [1, 3] {
-        let input = Picture { channels: 16, size: [9, 10] };
+    for (kernel, size) in [(1, [9, 10]), (3, [9, 10]), (1, [10, 10])] {
+        let input = Picture { channels: 16, size };
         let output = Picture { channels: 7, ..input };
-        let (values, other) = (noise.bytes(16 * 90), noise.bytes(7 * 90));
+        let (values, other) = (noise.bytes(16 * input.pixels()), noise.bytes(7 * input.pixels()));
         let weights = noise.weights(7 * 16 * kernel * kernel);
         let floats = weights.iter().map(|&w| f32::from(w)).collect();
         let pads = [kernel / 2; 4];
         let attributes: [(&str, &[i64]); 1] = [("pads", &pads.map(|p| p as i64))];
-        let sums = tract("Conv", &as_floats(&values), &[1, 16, 9, 10], &[("w", &[7, 16, kernel, kernel], floats)], &attributes);
+        let sums = tract(
+            "Conv",
+            &as_floats(&values),
+            &[1, 16, size[0], size[1]],
+            &[("w", &[7, 16, kernel, kernel], floats)],
+            &attributes,
+        );
         let expected: Vec<u8> =
             sums.iter().zip(&other).map(|(s, &o)| U8.store(U8.steps(s * 0.005) * 0.75 + f32::from(o) * 0.5) as u8).collect();
         everywhere(|runtime| {

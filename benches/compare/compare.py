@@ -5,9 +5,10 @@ them. A time is the median over the rounds of each round's median; a ratio is th
 one round, so below 1 pawgate is faster. What is timed is the network alone, on a picture that is ready: pawgate's time
 includes quantising its pixels.
 
-Peers: ONNX Runtime on the int8 file that pawgate runs; with --fp32 (what `pawgate-tools build` writes: the same two backbones
-in floats, without the head) ONNX Runtime and ncnn on that. Peers use whatever the CPU has, whichever instruction set pawgate is
-held to; ncnn computes with the settings it comes with.
+Peers: ONNX Runtime on the int8 file that pawgate runs, and tract's own operators on it (in floats, and on one thread whatever was
+asked); with --fp32 (what `pawgate-tools build` writes: the same two backbones in floats, without the head) ONNX Runtime and
+ncnn on that. Peers use whatever the CPU has, whichever instruction set pawgate is held to; ncnn computes with the settings it
+comes with.
 """
 import argparse
 import contextlib
@@ -43,6 +44,23 @@ class Pawgate:
         )
         line = json.loads(done.stdout)
         assert (line["isa"], line["threads"]) == (self.isa, threads), line
+        return line["median_ms"], line["min_ms"]
+
+
+class Tract:
+    """tract's own operators on the same file, which they compute in floats on one thread."""
+
+    ours, name = False, "tract int8"
+    # It takes ten times as long as the others: a fifth of their runs is as good.
+    fewer = 5
+
+    def __init__(self, binary):
+        self.binary = binary
+
+    def measure(self, threads, runs):
+        command = [self.binary, "bench", "--json", "--floats", "--model", MODEL, "--runs", str(-(-runs // self.fewer))]
+        line = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        assert "tract" in line["isa"], line
         return line["median_ms"], line["min_ms"]
 
 
@@ -182,14 +200,13 @@ def usable(peer):
 
 
 def peers(arguments, folder):
-    found = [onnxruntime_peer("onnxruntime int8", MODEL)]
+    found = [onnxruntime_peer("onnxruntime int8", MODEL), Tract(arguments.pawgate)]
     if arguments.fp32:
         found.append(onnxruntime_peer("onnxruntime fp32", arguments.fp32))
         found.append(ncnn_peer(arguments.fp32, "fp32", folder))
     else:
         skip("onnxruntime fp32", "no fp32 network given (--fp32)")
         found.append(ncnn_peer(MODEL, "int8", folder))
-    skip("tract", "pawgate has no way to run a quantised file through tract's own operators")
     return [peer for peer in map(usable, found) if peer]
 
 

@@ -35,6 +35,9 @@ pub(super) struct Args {
     /// Replace the weights by random ones without zeros: what a network of this shape costs when nothing can be left out.
     #[arg(long)]
     dense: bool,
+    /// Leave the file to tract's own operators, which compute it in floats on one thread: what the integers are measured against.
+    #[arg(long)]
+    floats: bool,
     /// List every operator, not only those that take longest.
     #[arg(long)]
     all: bool,
@@ -60,7 +63,8 @@ struct Line {
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
     let options = Options::from_env().map_err(|e| Failure::new(Exit::Model, anyhow::anyhow!(e)))?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let options = Options { floats: args.floats, ..options };
+    let cores = if args.floats { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
     let counts = match args.threads.or(options.threads) {
         Some(threads) => threads..=threads,
         None => 1..=cores,

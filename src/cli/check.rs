@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use jiff::civil::{Time, Weekday};
 
-use super::setup::Setup;
+use super::setup::{self, Ready};
 use super::{Exit, Failure, ModelArgs};
 use crate::config::{self, Config, show_duration, show_size};
 use crate::hw::camera::Source;
@@ -32,7 +32,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
         writeln!(out, "{schema}")?;
         return Ok(Exit::Ok);
     }
-    let Setup { config, classifier, individuals, .. } = Setup::read(&args.config, &args.model)?;
+    let Ready { config, classifier, individuals, .. } = setup::load(Some(&args.config), None, &args.model)?;
     writeln!(out, "{}: nothing is wrong\n", args.config.display())?;
     summarise(&config, out)?;
     describe_model(&classifier, &args.model.or(config.model()).name(), out)?;

@@ -1,12 +1,15 @@
-//! `pawgate demo`: the sample pictures through the classifier, and what the door would do.
+//! `pawgate demo`: the sample pictures as a camera, through the whole chain, to a simulated door.
 
 use std::io::Write;
 
+use super::replay::Bench;
+use super::setup;
 use super::{Exit, Failure, ModelArgs};
-use crate::model::{Classifier, Reading, Verdict};
-use crate::policy::{Decision, Evidence, Reason, demo_rule};
+use crate::hw::camera::pictures::{Pictures, Play};
+use crate::hw::camera::{Camera, Timing};
+use crate::hw::clock::Clock;
+use crate::journal::{Kind, Record};
 use crate::samples::SAMPLES;
-use crate::vision;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -15,40 +18,34 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let classifier = args.model.load()?;
-    writeln!(out, "The door's rule: cats may pass.\n")?;
-    for sample in SAMPLES {
-        let (seen, evidence) = match look(&classifier, sample.jpeg) {
-            Ok(reading) => (describe(&reading), Evidence::from(&reading)),
-            Err(fault) => (format!("error: {fault}"), Evidence::Unknown(Reason::Fault(fault))),
-        };
-        let (door, because) = match demo_rule(&evidence) {
-            Decision::Open { because } => ("OPENS", because),
-            Decision::StayShut { because } => ("stays shut", because),
-        };
-        writeln!(out, "{:<12}  {seen:<44}  door {door:<10}  ({because})", sample.name)?;
+    let ready = setup::load(None, None, &args.model)?;
+    writeln!(out, "The door's rule: cats may pass. Each picture stands before the camera for three seconds.\n")?;
+    for sample in &SAMPLES {
+        let mut bench = Bench::new(&ready)?;
+        bench.start();
+        let play = Play { fps: ready.config.camera().fps, ..Play::default() };
+        let mut camera = Pictures::of_samples(std::slice::from_ref(sample), play, Timing::Recorded(bench.clock.now().mono));
+        while let Some(frame) = camera.next().map_err(|e| Failure::new(Exit::Camera, e))? {
+            bench.frame(&frame);
+        }
+        bench.rest();
+        let decision = bench.sink.records.iter().find(|record| record.event == Kind::Decision);
+        let door = if bench.opened() { "OPENS" } else { "stays shut" };
+        let seen = decision.map_or_else(String::new, seen);
+        let why = decision.map_or_else(String::new, |record| {
+            let rule = record.rule.as_ref().map(|rule| format!("{rule}: ")).unwrap_or_default();
+            format!("({rule}{})", record.reason.as_deref().unwrap_or_default())
+        });
+        writeln!(out, "{:<12}  {seen:<24}  door {door:<10}  {why}", sample.name)?;
     }
     Ok(Exit::Ok)
 }
 
-fn look(classifier: &Classifier, jpeg: &[u8]) -> Result<Reading, String> {
-    let picture = vision::decode(jpeg).map_err(|e| e.to_string())?;
-    let scores = classifier.infer(&picture).map_err(|e| e.to_string())?;
-    Ok(classifier.read(&scores, 1))
-}
-
-/// One line for people: what is there and how sure pawgate is.
-fn describe(reading: &Reading) -> String {
-    let pet = super::classify::percent(reading.pet);
-    let best = reading.best();
-    match reading.verdict {
-        Verdict::Animal => {
-            let breed = super::classify::readable(&best.breed);
-            format!("{}, {breed} {} (pet {pet})", reading.species, super::classify::percent(best.p))
-        }
-        verdict => match reading.doubt {
-            Some(doubt) => format!("{verdict}: {doubt} (pet {pet})"),
-            None => format!("{verdict} (pet {pet})"),
-        },
+/// Who stood there, or what the last frame was taken for.
+fn seen(record: &Record) -> String {
+    match (&record.animal, record.frames.last()) {
+        (Some(animal), _) => format!("{}, {}", animal.species, super::events::animal(animal)),
+        (None, Some(frame)) => frame.verdict.clone(),
+        (None, None) => String::new(),
     }
 }

@@ -4,8 +4,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::files::IndividualsArgs;
 use super::individuals::describe;
-use super::setup::IndividualsArgs;
 use super::{Exit, Failure, ModelArgs};
 use crate::individuals::learn::{MAX_PICTURES, MAX_STRANGERS};
 use crate::individuals::{Individuals, IndividualsError, Owner, Picture, Roster, Settings, file};

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, civil};
 
 use super::classify::readable;
-use super::setup::JournalArgs;
+use super::files::JournalArgs;
 use super::{Exit, Failure};
 use crate::journal::record::Animal;
 use crate::journal::{Answer, Events, FileError, Filter, Kind, Reader, Record};

@@ -1,54 +1,13 @@
-//! What the configuration decides for several subcommands: model, enrolled animals, journal. [`Setup`] is all of it, held against
-//! each other; the arguments here stand for subcommands that need one part, and for machines without a configuration.
+//! For subcommands that need one part of the configuration, and for machines without one: which file of enrolled animals, which
+//! journal. What is named on the command line comes first, then the configuration, then the built-in defaults.
 
 use std::path::{Path, PathBuf};
 
-use super::{Exit, Failure, ModelArgs};
-use crate::config::{self, Config, ConfigError};
-use crate::individuals::{self, Individuals, IndividualsError, ModelIdentity};
+use super::setup::refuse;
+use super::{Failure, ModelArgs};
+use crate::config::{self, Config};
+use crate::individuals;
 use crate::journal::DEFAULT_FOLDER;
-use crate::model::Classifier;
-
-/// A configuration with the model and the enrolled animals that it was held against.
-#[derive(Debug)]
-pub(super) struct Setup {
-    pub(super) config: Config,
-    pub(super) classifier: Classifier,
-    /// Which model the classifier is: enrolled animals that are loaded later must be this one's.
-    #[expect(dead_code, reason = "for reloading while the service runs")]
-    pub(super) identity: ModelIdentity,
-    /// Nobody when there is no file.
-    pub(super) individuals: Individuals,
-}
-
-impl Setup {
-    /// Reads the configuration and what it names. What is wrong in a configuration is printed here, with its lines.
-    pub(super) fn read(config: &Path, model: &ModelArgs) -> Result<Self, Failure> {
-        Self::new(Config::read(config).map_err(refuse)?, model)
-    }
-
-    /// Loads what a configuration names. A model on the command line comes before the configuration's.
-    pub(super) fn new(config: Config, model: &ModelArgs) -> Result<Self, Failure> {
-        let (classifier, identity) = model.or(config.model()).load_identified()?;
-        let individuals = match Individuals::load(&config.individuals().file, &identity) {
-            Err(IndividualsError::Missing(_)) => Individuals::nobody(),
-            loaded => loaded.map_err(|e| Failure::new(Exit::Individuals, e))?,
-        };
-        config.check_against(&classifier.metadata().labels, &individuals).map_err(|report| refuse(report.into()))?;
-        Ok(Self { config, classifier, identity, individuals })
-    }
-}
-
-/// Prints what is wrong in the file; the failure says how much it is.
-fn refuse(error: ConfigError) -> Failure {
-    let refused = match error.problems().len() {
-        0 => return Failure::new(Exit::Config, error),
-        1 => anyhow::anyhow!("the configuration is refused"),
-        count => anyhow::anyhow!("the configuration is refused, {count} problems"),
-    };
-    eprintln!("{error}\n");
-    Failure { exit: Exit::Config, error: refused }
-}
 
 /// Which configuration, where a subcommand can do without.
 #[derive(Debug, clap::Args)]
@@ -127,6 +86,7 @@ impl JournalArgs {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Exit;
     use super::*;
 
     const GOOD: &str = "[camera]\nsource = \"p\"\n[door]\n[individuals]\nfile = \"pets\"\nmin_pictures = 20\n\

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::setup::IndividualsArgs;
+use super::files::IndividualsArgs;
 use super::{Exit, Failure};
 use crate::individuals::{Roster, file};
 

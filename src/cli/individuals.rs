@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use super::setup::IndividualsArgs;
+use super::files::IndividualsArgs;
 use super::{Exit, Failure, ModelArgs};
 use crate::individuals::{Enrolled, Individuals, IndividualsError, ModelIdentity, Roster};
 use crate::model::Species;

@@ -8,8 +8,11 @@ mod classify;
 mod demo;
 mod enroll;
 mod events;
+mod files;
 mod forget;
 mod individuals;
+mod replay;
+mod run;
 mod setup;
 mod why;
 
@@ -34,8 +37,12 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show on four sample pictures what pawgate sees and what the door would do.
+    /// Show on four sample pictures what pawgate sees and what the door does.
     Demo(demo::Args),
+    /// Watch a camera and decide, until a signal.
+    Run(run::Args),
+    /// Play recorded pictures through the whole chain, as fast as it goes.
+    Replay(replay::Args),
     /// Say which animal is on pictures.
     Classify(classify::Args),
     /// Measure how fast the model runs on this machine, and where the time goes.
@@ -72,8 +79,10 @@ pub enum Exit {
     Config = 5,
     /// The journal could not be read.
     Journal = 6,
+    /// There is no camera, or it was lost and cannot be opened again.
+    Camera = 7,
     /// The file of enrolled animals could not be read or written.
-    Individuals = 7,
+    Individuals = 8,
 }
 
 impl From<Exit> for std::process::ExitCode {
@@ -107,6 +116,8 @@ impl Cli {
         let mut out = std::io::stdout().lock();
         let result = match self.command {
             Command::Demo(args) => demo::run(&args, &mut out),
+            Command::Run(args) => run::run(&args, &mut out),
+            Command::Replay(args) => replay::run(&args, &mut out),
             Command::Classify(args) => classify::run(&args, &mut out),
             Command::Bench(args) => bench::run(&args, &mut out),
             Command::Events(args) => events::run(&args, &mut out),

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::classify::{percent, readable};
 use super::events::{animal, local, printable, unreadable};
-use super::setup::JournalArgs;
+use super::files::JournalArgs;
 use super::{Exit, Failure};
 use crate::journal::record::Frame;
 use crate::journal::{Answer, Entry, Filter, Kind, Reader, Record};

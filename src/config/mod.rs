@@ -114,6 +114,20 @@ impl Config {
         Self::parse(&read_bytes(path)?, path)
     }
 
+    /// What the simulator, `replay` and `demo` use when no file is named: a door for cats. Never for real devices.
+    ///
+    /// # Errors
+    /// None, as a test checks; the type says so because the same parser reads it.
+    pub fn builtin() -> Result<Self, ConfigError> {
+        Self::parse(include_bytes!("builtin.toml"), Path::new("the built-in configuration"))
+    }
+
+    /// The same with another camera.
+    pub fn with_camera(mut self, camera: camera::Settings) -> Self {
+        self.values.camera = camera;
+        self
+    }
+
     /// Checks the contents of a file. `path` is named in errors, and relative paths begin at its folder.
     ///
     /// The result still has to be held against the model: [`Self::check_against`].

@@ -13,10 +13,11 @@ use tract_onnx::pb::ModelProto;
 
 use crate::nn::{self, Network, NetworkError, Options, Port};
 use crate::vision::Preprocess;
+use crate::vision::preprocess::Table;
 use crate::vision::quality::{self, Flaw};
 use crate::vision::region::PixelBox;
 pub use metadata::{Gate, Label, Metadata, MetadataError, Provenance, Species, WeightsOrigin};
-pub use reading::{Candidate, Doubt, Reading, Verdict};
+pub use reading::{Candidate, Doubt, MIN_SPECIES_PROBABILITY, Reading, Verdict};
 
 /// Names of the model file's outputs, in the order in which the tools write them.
 pub const OUTPUTS: [&str; 3] = ["breed", "pet", "embedding"];
@@ -63,6 +64,14 @@ pub struct Classifier {
     metadata: Metadata,
     /// Positions of [`OUTPUTS`] among the network's outputs.
     order: [usize; 3],
+    /// For the model's own normalisation ([`table`]).
+    table: Option<Table>,
+}
+
+/// What normalisation and quantisation make of samples, where the network's input is quantised.
+fn table(network: &Network, preprocess: &Preprocess) -> Option<Table> {
+    let input = network.quantised_input()?;
+    Some(preprocess.table(|value| input.storage.byte(input.affine.quantise(value))))
 }
 
 impl Classifier {
@@ -94,7 +103,8 @@ impl Classifier {
             metadata.labels.len(),
             metadata.gate.accept
         );
-        Ok(Self { network, metadata, order })
+        let table = table(&network, &metadata.preprocess);
+        Ok(Self { network, metadata, order, table })
     }
 
     /// What the file says about itself.
@@ -145,11 +155,10 @@ impl Classifier {
     /// # Panics
     /// When `pixels` is not of the network's input size.
     pub fn infer_pixels(&self, preprocess: &Preprocess, pixels: &[u8]) -> Result<Scores, ModelError> {
-        let mut outputs = match self.network.quantised_input() {
-            Some(input) => {
-                let table = preprocess.table(|value| input.storage.byte(input.affine.quantise(value)));
-                self.network.run_pixels(|target| table.fill(pixels, target))?
-            }
+        let same = preprocess.normalises_like(&self.metadata.preprocess);
+        let other = if same { None } else { table(&self.network, preprocess) };
+        let mut outputs = match other.as_ref().or(self.table.as_ref()) {
+            Some(table) => self.network.run_pixels(|target| table.fill(pixels, target))?,
             None => self.network.run(&preprocess.normalise(pixels))?,
         };
         let [breed, pet, embedding] = self.order.map(|index| std::mem::take(&mut outputs[index]));

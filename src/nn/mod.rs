@@ -115,7 +115,7 @@ impl Network {
         let graph = proto.graph.as_ref().expect("checked by validate::graph");
         let input_name = validate::inputs(graph)[0].name.clone();
         let output_names: Vec<String> = graph.output.iter().map(|o| o.name.clone()).collect();
-        if !lower::is_quantised(graph) {
+        if options.floats || !lower::is_quantised(graph) {
             return Self::floats(&proto, input_name, &output_names);
         }
         let runtime = Runtime::new(options)?;

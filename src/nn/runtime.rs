@@ -15,11 +15,14 @@ pub struct Options {
     pub isa: Option<Isa>,
     /// Threads of one inference; all cores by default. Results do not depend on it.
     pub threads: Option<usize>,
+    /// Leaves a quantised network to tract's own operators, which compute it in floats on one thread: what the integers are
+    /// measured against.
+    pub floats: bool,
 }
 
 impl Options {
     /// One thread: for callers that run many pictures side by side.
-    pub const SINGLE_THREADED: Self = Self { isa: None, threads: Some(1) };
+    pub const SINGLE_THREADED: Self = Self { isa: None, threads: Some(1), floats: false };
 
     /// As the environment says: `PAWGATE_ISA` and `PAWGATE_THREADS`, where they are set.
     ///
@@ -33,7 +36,7 @@ impl Options {
         let isa = read("PAWGATE_ISA").map(|v| v.parse::<Isa>().map_err(|e| format!("PAWGATE_ISA: {e}"))).transpose()?;
         let threads =
             read("PAWGATE_THREADS").map(|v| parse_threads(&v).map_err(|e| format!("PAWGATE_THREADS: {e}"))).transpose()?;
-        Ok(Self { isa, threads })
+        Ok(Self { isa, threads, floats: false })
     }
 }
 

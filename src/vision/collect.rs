@@ -52,6 +52,7 @@ pub fn collect(paths: &[PathBuf]) -> Vec<Input> {
     inputs
 }
 
-fn is_picture_name(path: &Path) -> bool {
+/// Whether a folder's file of this name is taken for a picture.
+pub fn is_picture_name(path: &Path) -> bool {
     path.extension().is_some_and(|e| EXTENSIONS.iter().any(|known| e.eq_ignore_ascii_case(known)))
 }

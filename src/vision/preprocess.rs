@@ -121,6 +121,11 @@ impl Preprocess {
         tensor
     }
 
+    /// Whether both make the same of a sample, however they cut.
+    pub fn normalises_like(&self, other: &Self) -> bool {
+        self.mean == other.mean && self.std == other.std
+    }
+
     /// Normalisation and quantisation in one: what `quantise` makes of every normalised sample value.
     pub fn table(&self, quantise: impl Fn(f32) -> u8) -> Table {
         let entry = |channel: usize, value: usize| quantise((value as f32 / 255.0 - self.mean[channel]) / self.std[channel]);

@@ -63,16 +63,20 @@ impl std::fmt::Display for Flaw {
 }
 
 /// Mean and standard deviation of the brightness (luma of ITU-R BT.601) of channels-last RGB, both 0…255.
+///
+/// Sums are integers, in thousandths: exact, in any order, and of up to 2^28 pixels they fit.
 pub fn brightness(pixels: &[u8]) -> (f32, f32) {
-    let luma = |p: &[u8]| f64::from(299 * u32::from(p[0]) + 587 * u32::from(p[1]) + 114 * u32::from(p[2])) / 1000.0;
-    let (mut sum, mut squares, mut count) = (0.0, 0.0, 0.0);
-    for value in pixels.chunks_exact(3).map(luma) {
-        sum += value;
-        squares += value * value;
-        count += 1.0;
+    let pixels = pixels.as_chunks::<3>().0;
+    let (mut sum, mut squares) = (0, 0);
+    for [red, green, blue] in pixels.iter().map(|pixel| pixel.map(u64::from)) {
+        let luma = 299 * red + 587 * green + 114 * blue;
+        sum += luma;
+        squares += luma * luma;
     }
-    let mean = sum / f64::max(count, 1.0);
-    (mean as f32, (squares / f64::max(count, 1.0) - mean * mean).max(0.0).sqrt() as f32)
+    let count = pixels.len().max(1) as f64;
+    let mean = sum as f64 / count;
+    let variance = (squares as f64 / count - mean * mean).max(0.0);
+    ((mean / 1000.0) as f32, (variance.sqrt() / 1000.0) as f32)
 }
 
 /// The flaw of a picture, if it has one.

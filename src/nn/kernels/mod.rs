@@ -12,7 +12,7 @@
 //! no kernel needs a transposition. Plain channels-last cannot skip zeros without giving every lane its own address.
 //!
 //! A plane's number of pixels is rounded up to the lanes of the instruction set ([`Kernels::plane`]); what lies beyond
-//! height × width is written and never means anything.
+//! height × width may hold anything and never means anything.
 
 pub mod conv;
 pub mod depthwise;
@@ -128,9 +128,13 @@ pub struct Kernels {
     isa: Isa,
     /// Pixels in a vector register.
     lanes: usize,
+    /// Pixels that a convolution computes together where it is fastest.
+    tile: usize,
     storage: Storage,
     packing: conv::Packing,
     conv: conv::ConvFn,
+    /// Where vectors are so long that a part of one is worth other code.
+    tail: Option<conv::TailFn>,
     depthwise: depthwise::DepthwiseFn,
 }
 
@@ -176,6 +180,11 @@ impl Kernels {
         self.lanes
     }
 
+    /// Pixels that a convolution computes together where it is fastest; a multiple of the lanes.
+    pub fn tile(&self) -> usize {
+        self.tile
+    }
+
     /// Pixels of a plane that holds `pixels`.
     pub fn plane(&self, pixels: usize) -> usize {
         pixels.next_multiple_of(self.lanes)
@@ -197,6 +206,26 @@ impl Kernels {
         (self.conv)(run, output);
     }
 
+    /// How many of a run's `pixels` are better left to [`Self::conv_tail`]: the last ones, where they would fill less than about
+    /// half a vector and the instruction set has a kernel for that. [`Self::conv`] then has the others, a multiple of the lanes.
+    pub fn tail(&self, weights: &conv::Packed, pixels: usize) -> usize {
+        let last = pixels % self.lanes;
+        let dense = matches!(weights.form(), conv::Form::Dense { .. });
+        if self.tail.is_some() && dense && last <= conv::TAIL_PIXELS { last } else { 0 }
+    }
+
+    /// Convolution: sixteen output channels of the last pixels of a run, as many as [`Self::tail`] says.
+    ///
+    /// # Panics
+    /// When the instruction set has no such kernel, the weights are a stream or packed for others, or a tail reads outside its
+    /// slices or is longer than [`conv::TAIL_PIXELS`].
+    pub fn conv_tail(&self, tail: &conv::Tail<'_>, output: &mut [conv::TailPixel]) {
+        let kernel = self.tail.expect("`Kernels::tail` offers no tails without a kernel");
+        assert_eq!(tail.weights.packing(), &self.packing, "weights packed for other kernels");
+        tail.check(output.len());
+        kernel(tail, output);
+    }
+
     /// Depthwise convolution: four channels of a run of pixels.
     ///
     /// # Panics
@@ -212,7 +241,7 @@ static SCALAR_U8: Kernels = scalar(Storage::U8, conv::scalar::conv::<false>, dep
 static SCALAR_I8: Kernels = scalar(Storage::I8, conv::scalar::conv::<true>, depthwise::scalar::depthwise::<true>);
 
 const fn scalar(storage: Storage, conv: conv::ConvFn, depthwise: depthwise::DepthwiseFn) -> Kernels {
-    Kernels { isa: Isa::Scalar, lanes: 1, storage, packing: conv::scalar::PACKING, conv, depthwise }
+    Kernels { isa: Isa::Scalar, lanes: 1, tile: 1, storage, packing: conv::scalar::PACKING, conv, tail: None, depthwise }
 }
 
 /// The one table: dispatch, tests and benchmarks all go through it. In the order of preference, the best last.
@@ -222,45 +251,55 @@ static TABLE: &[&Kernels] = &[
     &Kernels {
         isa: Isa::Neon,
         lanes: 4,
+        tile: 16,
         storage: Storage::I8,
         packing: conv::neon::PACKING,
         conv: conv::neon::conv,
+        tail: None,
         depthwise: depthwise::neon::depthwise,
     },
     #[cfg(target_arch = "aarch64")]
     &Kernels {
         isa: Isa::Dotprod,
         lanes: 4,
+        tile: 16,
         storage: Storage::I8,
         packing: conv::dotprod::PACKING,
         conv: conv::dotprod::conv,
+        tail: None,
         depthwise: depthwise::neon::depthwise,
     },
     #[cfg(target_arch = "x86_64")]
     &Kernels {
         isa: Isa::Avx2,
         lanes: 8,
+        tile: 8,
         storage: Storage::U8,
         packing: conv::avx2::PACKING,
         conv: conv::avx2::conv,
+        tail: None,
         depthwise: depthwise::avx2::depthwise,
     },
     #[cfg(target_arch = "x86_64")]
     &Kernels {
         isa: Isa::AvxVnni,
         lanes: 8,
+        tile: 8,
         storage: Storage::U8,
         packing: conv::avxvnni::PACKING,
         conv: conv::avxvnni::conv,
+        tail: None,
         depthwise: depthwise::avx2::depthwise,
     },
     #[cfg(target_arch = "x86_64")]
     &Kernels {
         isa: Isa::Avx512Vnni,
         lanes: 16,
+        tile: 16,
         storage: Storage::U8,
         packing: conv::avx512vnni::PACKING,
         conv: conv::avx512vnni::conv,
+        tail: Some(conv::avx512vnni::tail),
         depthwise: depthwise::avx512vnni::depthwise,
     },
 ];

@@ -1,7 +1,8 @@
 //! Convolution with bias, activation, requantisation and, where the graph has one, the addition that follows.
 
 use super::*;
-use crate::nn::kernels::conv::{Form, Packed, Run, Shape};
+use crate::nn::kernels::Kernels;
+use crate::nn::kernels::conv::{Form, Packed, Run, Shape, TAIL_GROUPS, TAIL_PIXELS, Tail};
 use crate::nn::kernels::requant::Requant;
 use crate::nn::kernels::stage::{Staging, Window};
 use crate::nn::runtime::{LINE, Scratch};
@@ -27,8 +28,14 @@ struct Layer {
     weights: Packed,
     requant: Requant,
     macs: u64,
-    /// Pixels computed before the next group of channels.
+    /// Pixels computed in vectors, and those that follow ([`Kernels::tail`]).
+    whole: usize,
+    tail: usize,
+    /// The vectors are computed in so many blocks of so many pixels, all groups of channels block by block…
+    blocks: usize,
     block: usize,
+    /// …of which the last has so many: what is left over too.
+    last: usize,
 }
 
 impl Conv {
@@ -56,14 +63,18 @@ impl Conv {
         let shape = Shape { outputs, inputs: input.channels, taps, plane };
         let packed = Packed::new(weights, shape, *kernels.packing());
         let macs = (weights.len() * output.pixels()) as u64;
-        let run = staging.as_ref().map_or(output.pixels(), Staging::run).next_multiple_of(kernels.lanes());
+        let run = staging.as_ref().map_or(output.pixels(), Staging::run);
+        let tail = kernels.tail(&packed, run);
+        let whole = (run - tail).next_multiple_of(kernels.lanes());
         // All of a small input stays in the cache, and so do the weights of a group; of a large one, a block at a time.
-        let whole = input.planes() * plane * 4 <= FIRST_LEVEL_CACHE;
+        let fits = input.planes() * plane * 4 <= FIRST_LEVEL_CACHE;
         let fitting = (FIRST_LEVEL_CACHE / (input.planes() * 4)).max(64) / kernels.lanes() * kernels.lanes();
-        let blocks = if whole { 1 } else { run.div_ceil(fitting) };
-        let block = run.div_ceil(blocks).next_multiple_of(kernels.lanes());
+        let blocks = if fits { 1 } else { whole.div_ceil(fitting).max(1) };
+        // Whole tiles, so that only the last block has a smaller one.
+        let block = if blocks == 1 { whole } else { (whole / blocks / kernels.tile() * kernels.tile()).max(kernels.tile()) };
+        let last = whole - (blocks - 1) * block;
         let padding = [zero_point as u8; 4];
-        let layer = Layer { input, output, staging, padding, weights: packed, requant, macs, block };
+        let layer = Layer { input, output, staging, padding, weights: packed, requant, macs, whole, tail, blocks, block, last };
         Ok(Self { layer: Shared(Arc::new(layer)), runtime: Shared(Arc::clone(runtime)) })
     }
 
@@ -81,9 +92,10 @@ impl Conv {
     fn scratch(&self) -> (usize, usize) {
         let lanes = self.runtime.kernels().lanes();
         match &self.layer.staging {
-            Some(staging) => {
-                (staging.scratch(self.layer.input.planes(), lanes), 2 * self.layer.block.next_multiple_of(LINE / 4))
-            }
+            Some(staging) => (
+                staging.scratch(self.layer.input.planes(), lanes),
+                2 * self.layer.block.max(self.layer.last).next_multiple_of(LINE / 4),
+            ),
             None => (0, 0),
         }
     }
@@ -93,35 +105,87 @@ impl Layer {
     /// Groups from `first` on, as many as `planes` holds.
     fn groups(
         &self,
-        runtime: &Runtime,
+        kernels: &Kernels,
         first: usize,
         input: &[Pixel],
         residual: Option<&[Pixel]>,
         out: (&mut [Pixel], &mut [Pixel]),
     ) {
         let (planes, runs) = out;
-        let kernels = runtime.kernels();
         let plane = kernels.plane(self.output.pixels());
-        let total = self.staging.as_ref().map_or(self.output.pixels(), Staging::run).next_multiple_of(kernels.lanes());
-        let (run_memory, residual_memory) = runs.split_at_mut(runs.len() / 2);
-        for from in (0..total).step_by(self.block) {
-            let length = self.block.min(total - from);
-            for (i, out) in planes.chunks_exact_mut(plane).enumerate() {
-                let group = first + i;
-                let other = residual.map(|r| &r[group * plane..][..plane]);
-                let run = Run { input, first: from, weights: &self.weights, group, requant: &self.requant, residual: None };
-                let Some(staging) = &self.staging else {
-                    let residual = other.map(|plane| &plane[from..][..length]);
-                    kernels.conv(&Run { residual, ..run }, &mut out[from..][..length]);
-                    continue;
-                };
-                if let Some(other) = other {
-                    staging.gather(from, other, &mut residual_memory[..length]);
+        for block in 0..self.blocks {
+            // Tails follow the vectors of their groups, whose weights are near then.
+            for (i, out) in planes.chunks_mut(TAIL_GROUPS * plane).enumerate() {
+                let group = first + i * TAIL_GROUPS;
+                self.vectors(kernels, (group, block), input, residual, (&mut *out, &mut *runs));
+                if block + 1 == self.blocks && self.tail > 0 {
+                    self.tail(kernels, group, input, residual, out);
                 }
-                let residual = other.map(|_| &residual_memory[..length]);
-                kernels.conv(&Run { residual, ..run }, &mut run_memory[..length]);
-                staging.scatter(from, &run_memory[..length], out);
             }
+        }
+    }
+
+    /// Block `at.1` of groups from `at.0` on, as many as `planes` holds.
+    fn vectors(
+        &self,
+        kernels: &Kernels,
+        at: (usize, usize),
+        input: &[Pixel],
+        residual: Option<&[Pixel]>,
+        out: (&mut [Pixel], &mut [Pixel]),
+    ) {
+        let ((first, block), (planes, runs)) = (at, out);
+        let plane = kernels.plane(self.output.pixels());
+        let (from, length) = (block * self.block, if block + 1 == self.blocks { self.last } else { self.block });
+        let (run_memory, residual_memory) = runs.split_at_mut(runs.len() / 2);
+        for (i, out) in planes.chunks_exact_mut(plane).enumerate() {
+            let group = first + i;
+            let other = residual.map(|r| &r[group * plane..][..plane]);
+            let run = Run { input, first: from, weights: &self.weights, group, requant: &self.requant, residual: None };
+            let Some(staging) = &self.staging else {
+                let residual = other.map(|plane| &plane[from..][..length]);
+                kernels.conv(&Run { residual, ..run }, &mut out[from..][..length]);
+                continue;
+            };
+            if let Some(other) = other {
+                staging.gather(from, other, &mut residual_memory[..length]);
+            }
+            let residual = other.map(|_| &residual_memory[..length]);
+            kernels.conv(&Run { residual, ..run }, &mut run_memory[..length]);
+            staging.scatter(from, &run_memory[..length], out);
+        }
+    }
+
+    /// The last pixels of groups from `group` on, as many as `planes` holds: at most [`TAIL_GROUPS`].
+    fn tail(&self, kernels: &Kernels, group: usize, input: &[Pixel], residual: Option<&[Pixel]>, planes: &mut [Pixel]) {
+        let plane = kernels.plane(self.output.pixels());
+        let mut run = [[0; 4]; TAIL_PIXELS];
+        let run = &mut run[..self.tail];
+        let mut others = [[[0; 4]; TAIL_GROUPS]; TAIL_PIXELS];
+        if let Some(residual) = residual {
+            for (g, other) in residual[group * plane..].chunks_exact(plane).take(TAIL_GROUPS).enumerate() {
+                self.gather(other, run);
+                run.iter().zip(&mut others).for_each(|(pixel, other)| other[g] = *pixel);
+            }
+        }
+        let residual = residual.map(|_| &others[..self.tail]);
+        let mut outputs = [[[0; 4]; TAIL_GROUPS]; TAIL_PIXELS];
+        let call = Tail { input, first: self.whole, weights: &self.weights, group, requant: &self.requant, residual };
+        kernels.conv_tail(&call, &mut outputs[..self.tail]);
+        for (g, plane) in planes.chunks_exact_mut(plane).enumerate() {
+            run.iter_mut().zip(&outputs).for_each(|(pixel, output)| *pixel = output[g]);
+            match &self.staging {
+                Some(staging) => staging.scatter(self.whole, run, plane),
+                None => plane[self.whole..][..self.tail].copy_from_slice(run),
+            }
+        }
+    }
+
+    /// Brings the last pixels of a plane without gaps under a run's.
+    fn gather(&self, plane: &[Pixel], run: &mut [Pixel]) {
+        match &self.staging {
+            Some(staging) => staging.gather(self.whole, plane, run),
+            None => run.copy_from_slice(&plane[self.whole..][..self.tail]),
         }
     }
 
@@ -150,7 +214,7 @@ impl Layer {
             }
         };
         runtime.split(out, plane, (&mut scratch.runs, runs), |first, planes, runs| {
-            self.groups(runtime, first, input, residual, (planes, runs));
+            self.groups(runtime.kernels(), first, input, residual, (planes, runs));
         });
     }
 }

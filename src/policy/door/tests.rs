@@ -168,6 +168,9 @@ fn one_who_is_seen_while_it_is_open_does_not_open_it_again() {
         "10 open",
     ];
     scenario(&with_exit(), &left, 10.1, &expected);
+    let denied = [(2.0, Event::ExitRequest), (3.0, deny()), (5.0, allow(4.0))];
+    let expected = ["2 UNLOCK", "2 open", "3 LOCK", "3 locked", "5 refused: the door has opened once for this visit"];
+    scenario(&with_exit(), &denied, 60.0, &expected);
 }
 
 #[test]
@@ -381,6 +384,13 @@ fn an_override_unlocks_and_ends() {
         "32 open",
     ];
     scenario(&Settings::default(), &events, 33.0, &expected);
+}
+
+#[test]
+fn an_override_keeps_the_interval() {
+    let events = [(2.0, allow(1.0)), (4.0, Event::Passed), (4.5, Event::OverrideUnlock(secs(9.0)))];
+    let expected = ["2 UNLOCK", "2 open", "4 LOCK", "4 locked", "4.5 refused: the latch moved a moment ago"];
+    scenario(&Settings::default(), &events, 60.0, &expected);
 }
 
 #[test]
@@ -603,6 +613,15 @@ fn a_safe_state_that_is_unlocked() {
         "110 open",
     ];
     scenario(&settings, &events, 200.0, &expected);
+}
+
+#[test]
+fn where_safe_is_unlocked_a_fault_ends_the_opening_too() {
+    let settings = Settings { safe_state: SafeState::Unlocked, ..Settings::default() };
+    let events = [(3.0, allow(2.0)), (4.0, Event::Fault(Fault::Camera)), (5.0, Event::Cleared(Fault::Camera))];
+    let expected =
+        ["1 LOCK", "1 locked", "3 UNLOCK", "3 open", "4 fault camera", "4 fault", "5 over camera", "5 LOCK", "5 locked"];
+    scenario(&settings, &events, 60.0, &expected);
 }
 
 #[test]

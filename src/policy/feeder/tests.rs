@@ -337,6 +337,38 @@ fn a_fault_or_the_end_stops_the_meal_but_not_the_portion() {
 }
 
 #[test]
+fn a_ledger_that_is_read_again_takes_nothing_back() {
+    let events = [
+        (10.0, request(1, 1)),
+        (10.1, Event::Reserved(100)),
+        (11.0, ledger(0, 0, &[100])),
+        (12.0, Event::Dispensed(100)),
+        (20.0, Event::Nobody),
+        (21.0, request(2, 1)),
+        (21.1, Event::Deny),
+        (21.2, Event::Reserved(7)),
+        (21.3, ledger(0, 0, &[101])),
+        (21.4, Event::Reserved(101)),
+    ];
+    let expected = [
+        "10 RESERVE 100",
+        "10 reserving",
+        "10.1 DISPENSE 100",
+        "10.1 dispensing",
+        "12 settle 100 given",
+        "12 ready",
+        "21 RESERVE 101",
+        "21 reserving",
+        "21.1 ready",
+        "21.3 settle 101 unknown",
+    ];
+    scenario(&events, 100.0, &expected);
+    let settings = Settings::default();
+    let (_, state) = play_from(&settings, State::new(), &[(0.0, ledger(0, 5, &[])), (1.0, ledger(0, 2, &[]))], 2.0);
+    assert_eq!(state.count(today()), 5);
+}
+
+#[test]
 fn numbers_that_run_out_are_a_fault() {
     let settings = Settings::default();
     let events = [(0.0, READY), (0.0, ledger(u64::MAX, 0, &[])), (10.0, request(1, 1))];

@@ -27,7 +27,7 @@ pub(super) mod scalar;
 
 use super::Pixel;
 use super::requant::Requant;
-pub use pack::{Form, Packed, Quad, Shape, Stream};
+pub use pack::{Form, Packed, Quad, Runs, Shape, Stream};
 
 /// What weights must look like for a set of kernels.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,8 +46,7 @@ pub struct Packing {
 pub enum DenseOrder {
     /// `[groups][taps][planes][4 output channels][4 input channels]`.
     Groups,
-    /// `[channels][taps][planes][4 input channels]`, and for each four planes whether their products of one lane add up in 16
-    /// bits.
+    /// `[channels][taps][planes][4 input channels]`, and which four planes have products of one lane that add up in 16 bits.
     Channels,
 }
 
@@ -86,13 +85,58 @@ pub(super) type ConvFn = fn(&Run<'_>, &mut [Pixel]);
 impl Run<'_> {
     /// What every kernel relies on; `pixels` is the length of the run.
     pub(super) fn check(&self, pixels: usize) {
-        assert!(self.group < self.weights.groups(), "group {} of {}", self.group, self.weights.groups());
-        assert_eq!(self.requant.bias.len(), self.weights.groups(), "a bias for each group");
-        assert_eq!(self.requant.multiplier.len(), self.weights.groups(), "a multiplier for each group");
-        let end = self.first.checked_add(pixels).and_then(|end| end.checked_add(self.weights.reach()));
-        assert!(end.is_some_and(|end| end <= self.input.len()), "the run reads beyond its input");
+        check(self.input, self.first, self.weights, self.group, self.requant, pixels);
         assert_eq!(self.requant.residual.is_some(), self.residual.is_some(), "a residual, or none");
         assert!(self.residual.is_none_or(|r| r.len() == pixels), "the residual is as long as the run");
+    }
+}
+
+/// What runs and tails have in common.
+fn check(input: &[Pixel], first: usize, weights: &Packed, group: usize, requant: &Requant, pixels: usize) {
+    assert!(group < weights.groups(), "group {group} of {}", weights.groups());
+    assert_eq!(requant.bias.len(), weights.groups(), "a bias for each group");
+    assert_eq!(requant.multiplier.len(), weights.groups(), "a multiplier for each group");
+    let end = first.checked_add(pixels).and_then(|end| end.checked_add(weights.reach()));
+    assert!(end.is_some_and(|end| end <= input.len()), "the run reads beyond its input");
+}
+
+/// Pixels that a call of a tail kernel computes at most.
+pub const TAIL_PIXELS: usize = 8;
+/// Groups of four output channels that a call of a tail kernel computes.
+pub const TAIL_GROUPS: usize = 4;
+/// The outputs of [`TAIL_GROUPS`] groups for one pixel.
+pub type TailPixel = [Pixel; TAIL_GROUPS];
+
+/// One call of a tail kernel: the last pixels of a run, where they leave most of a vector empty. Output channels lie side by
+/// side in a register instead of pixels.
+#[derive(Debug, Clone, Copy)]
+pub struct Tail<'a> {
+    /// As in [`Run`].
+    pub input: &'a [Pixel],
+    /// As in [`Run`].
+    pub first: usize,
+    /// The layer's weights, dense.
+    pub weights: &'a Packed,
+    /// The first of [`TAIL_GROUPS`] groups; where the layer ends before the last of them, what is computed for the missing ones
+    /// means nothing.
+    pub group: usize,
+    /// As in [`Run`].
+    pub requant: &'a Requant,
+    /// The added tensor for these pixels and groups, if the layer adds one.
+    pub residual: Option<&'a [TailPixel]>,
+}
+
+/// Computes `output.len()` pixels.
+pub(super) type TailFn = fn(&Tail<'_>, &mut [TailPixel]);
+
+impl Tail<'_> {
+    /// What every kernel relies on.
+    pub(super) fn check(&self, pixels: usize) {
+        assert!((1..=TAIL_PIXELS).contains(&pixels), "a tail of {pixels} pixels");
+        assert!(matches!(self.weights.form(), Form::Dense { .. }), "tails need dense weights");
+        check(self.input, self.first, self.weights, self.group, self.requant, pixels);
+        assert_eq!(self.requant.residual.is_some(), self.residual.is_some(), "a residual, or none");
+        assert!(self.residual.is_none_or(|r| r.len() == pixels), "the residual is as long as the tail");
     }
 }
 
@@ -116,10 +160,24 @@ fn full_tiles(vectors: usize, full: usize, most: usize) -> impl Iterator<Item = 
     (0..whole).map(move |i| (i * full, full)).chain(last)
 }
 
+/// Tiles of four and five vectors, for which there are loops by hand; fewer only where four and five do not add up to `vectors`.
+#[cfg(any(target_arch = "aarch64", test))]
+fn even_tiles(vectors: usize) -> impl Iterator<Item = (usize, usize)> {
+    let fives = vectors % 4;
+    let (fives, fours) = match vectors.checked_sub(fives * 5) {
+        Some(rest) => (fives, rest / 4),
+        // 1, 2, 3, 6, 7 and 11.
+        None => (0, vectors / 4),
+    };
+    let last = fours * 4 + fives * 5;
+    let fours_and_fives = (0..fours).map(|i| (i * 4, 4)).chain((0..fives).map(move |i| (fours * 4 + i * 5, 5)));
+    fours_and_fives.chain((last < vectors).then_some((last, vectors - last)))
+}
+
 /// Four weights as one 32-bit operand.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline]
-fn word(block: [i8; 4]) -> i32 {
+pub(super) fn word(block: [i8; 4]) -> i32 {
     i32::from_ne_bytes(block.map(|weight| weight as u8))
 }
 
@@ -137,6 +195,19 @@ mod tests {
             }
             assert_eq!(next, vectors);
             assert!(tiles.len() <= vectors.div_ceil(full));
+        }
+    }
+
+    #[test]
+    fn even_tiles_are_of_four_and_five() {
+        for vectors in 0..60 {
+            let mut next = 0;
+            for (start, count) in super::even_tiles(vectors) {
+                assert_eq!(start, next);
+                assert!(matches!(count, 4 | 5) || [1, 2, 3, 6, 7, 11].contains(&vectors) && count < 4);
+                next += count;
+            }
+            assert_eq!(next, vectors);
         }
     }
 

@@ -5,8 +5,9 @@
 
 use std::arch::aarch64::*;
 use std::arch::asm;
+use std::mem::MaybeUninit;
 
-use super::{DenseOrder, Form, Packing, Pairs, Quad, Run, full_tiles, word};
+use super::{DenseOrder, Form, Packing, Pairs, Quad, Run, even_tiles, word};
 use crate::nn::kernels::Pixel;
 use crate::nn::kernels::requant::neon::{Finish, load, store};
 
@@ -23,7 +24,7 @@ pub(in crate::nn::kernels) fn conv(run: &Run<'_>, output: &mut [Pixel]) {
 
 #[target_feature(enable = "neon")]
 fn dispatch(run: &Run<'_>, output: &mut [Pixel]) {
-    for (start, count) in full_tiles(output.len() / LANES, 4, 5) {
+    for (start, count) in even_tiles(output.len() / LANES) {
         by_vectors!(count, tile(run, start * LANES, output), 1 2 3 4 5);
     }
 }
@@ -32,43 +33,57 @@ fn dispatch(run: &Run<'_>, output: &mut [Pixel]) {
 #[inline]
 #[target_feature(enable = "neon")]
 fn tile<const V: usize>(run: &Run<'_>, at: usize, output: &mut [Pixel]) {
-    let finish = Finish::new(run.requant);
-    let mut bytes = [vdupq_n_s32(0); V];
-    for c in 0..4 {
-        let mut sums = Sums::<V> { pairs: [vdupq_n_s32(0); V], more: [vdupq_n_s32(0); V] };
-        // SAFETY: `Run::check`: first + run lies within the input.
-        let from = unsafe { run.input.as_ptr().add(run.first + at) };
-        match run.weights.form() {
-            Form::Dense { weights, taps, planes, plane, wide, .. } => {
-                let size = taps.len() * planes;
-                let channel = run.group * 4 + c;
-                let wide_size = taps.len() * (planes / 4 + 1);
-                let weights = &weights[channel * size..][..size];
-                let mut wide = wide[channel * wide_size..][..wide_size].chunks_exact(planes / 4 + 1);
-                for (tap, blocks) in taps.iter().zip(weights.chunks_exact(*planes)) {
-                    let Some(wide) = wide.next() else { unreachable!("as many as taps") };
-                    // SAFETY: `Run::check`: first + run + reach is within the input, reach being the largest tap + plane offset.
-                    unsafe { dense_tap(&mut sums, from.wrapping_add(*tap), *plane, blocks, wide) };
-                }
-            }
-            Form::Stream(stream) => {
+    // SAFETY: `Run::check`: first + run lies within the input.
+    let from = unsafe { run.input.as_ptr().add(run.first + at) };
+    let bias = &run.requant.bias[run.group];
+    let sums = match run.weights.form() {
+        Form::Dense { weights, taps, planes, plane, runs } => {
+            let size = 4 * taps.len() * planes;
+            let weights = &weights[run.group * size..][..size];
+            let dense = Dense { weights, runs: runs.group(run.group), taps, planes: *planes, plane: *plane };
+            // SAFETY: `Run::check`: first + run + reach is within the input, reach being the largest tap + plane offset.
+            unsafe { dense.sums::<V>(bias, from) }
+        }
+        Form::Stream(stream) => {
+            let mut finished = [[vdupq_n_s32(0); V]; 4];
+            for c in 0..4 {
+                let mut sums = Sums::new(bias[c]);
                 let [fours, twos] = stream.lists(run.group * 4 + c);
                 // SAFETY: the distances of a list add up to at most the weights' reach (`pack`), which `Run::check` allows for.
                 unsafe {
                     stream_list::<V, false>(&mut sums, from, fours);
                     stream_list::<V, true>(&mut sums, from, twos);
                 }
+                finished[c] = sums.finish();
             }
+            finished
         }
-        let bias = vdupq_n_s32(run.requant.bias[run.group][c]);
-        for v in 0..V {
-            let other = run.residual.map(|r| vreinterpretq_s32_s8(load(r, at + v * LANES)));
-            let sum = vaddq_s32(vpaddq_s32(sums.pairs[v], sums.more[v]), bias);
-            bytes[v] = finish.channel(c, bytes[v], sum, run.requant.multiplier[run.group][c], other);
-        }
+    };
+    match run.residual {
+        None => finish_tile(run, at, &sums, |_| None, output),
+        Some(pixels) => finish_tile(run, at, &sums, |at| Some(vreinterpretq_s32_s8(load(pixels, at))), output),
     }
+}
+
+/// Sums → stored pixels. `other` gives the added tensor's pixels.
+#[inline]
+#[target_feature(enable = "neon")]
+fn finish_tile<const V: usize>(
+    run: &Run<'_>,
+    at: usize,
+    sums: &[[int32x4_t; V]; 4],
+    other: impl Fn(usize) -> Option<int32x4_t>,
+    output: &mut [Pixel],
+) {
+    let finish = Finish::new(run.requant);
+    let multiplier = &run.requant.multiplier[run.group];
     for v in 0..V {
-        store(output, at + v * LANES, finish.stored(bytes[v]));
+        let other = other(at + v * LANES);
+        let mut bytes = vdupq_n_s32(0);
+        for c in 0..4 {
+            bytes = finish.channel(c, bytes, sums[c][v], multiplier[c], other);
+        }
+        store(output, at + v * LANES, finish.stored(bytes));
     }
 }
 
@@ -79,6 +94,27 @@ struct Sums<const V: usize> {
     pairs: [int32x4_t; V],
     /// Pixels 2 and 3.
     more: [int32x4_t; V],
+}
+
+impl<const V: usize> Sums<V> {
+    /// A pixel's two lanes are added in the end: the bias goes into one of them.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn new(bias: i32) -> Self {
+        let bias = vreinterpretq_s32_s64(vdupq_n_s64(i64::from(bias as u32)));
+        Self { pairs: [bias; V], more: [bias; V] }
+    }
+
+    /// One lane a pixel.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn finish(&self) -> [int32x4_t; V] {
+        let mut finished = [vdupq_n_s32(0); V];
+        for v in 0..V {
+            finished[v] = vpaddq_s32(self.pairs[v], self.more[v]);
+        }
+        finished
+    }
 }
 
 /// 16-bit sums: products of one channel, four lanes a pixel.
@@ -158,11 +194,14 @@ pub(in crate::nn::kernels) fn smlal2(mut products: int16x8_t, pixels: int8x16_t,
     products
 }
 
-/// Products of the pixels in some registers with the weights in v28. `smull` begins and `smlal` adds to 16-bit sums: for each
+/// Products of the pixels in some registers with a register of weights. `smull` begins and `smlal` adds to 16-bit sums: for each
 /// register of pixels one for its low and one for its high half.
 macro_rules! products {
-    ($op:literal, $($low:literal $high:literal $pixels:literal),*) => {
-        concat!($($op, " ", $low, ".8h, ", $pixels, ".8b, v28.8b\n", $op, "2 ", $high, ".8h, ", $pixels, ".16b, v28.16b\n",)*)
+    ($op:literal, $weights:literal, $($low:literal $high:literal $pixels:literal),*) => {
+        concat!($(
+            $op, " ", $low, ".8h, ", $pixels, ".8b, ", $weights, ".8b\n",
+            $op, "2 ", $high, ".8h, ", $pixels, ".16b, ", $weights, ".16b\n",
+        )*)
     };
 }
 
@@ -173,156 +212,270 @@ macro_rules! flush {
     };
 }
 
-/// Four vectors: pixels in v24…v27, 16-bit sums in v16…v23, [`Sums::pairs`] in v0…v3, [`Sums::more`] in v4…v7.
+/// Copies v0.
+macro_rules! same {
+    ($($register:literal)*) => {
+        concat!($("mov ", $register, ".16b, v0.16b\n",)*)
+    };
+}
+
+/// Adds the two lanes of each pixel: `pairs` and `more` become one register.
+macro_rules! pairs {
+    ($($pairs:literal $more:literal),*) => {
+        concat!($("addp ", $pairs, ".4s, ", $pairs, ".4s, ", $more, ".4s\n",)*)
+    };
+}
+
+/// Four vectors: pixels in v24…v27, 16-bit sums in v16…v23, [`Sums::pairs`] in v0…v3, [`Sums::more`] in v4…v7. With an operation and
+/// weights: one plane, from `from` on; without: the flush. `begin` puts the bias into one lane of each pixel, `end` adds a pixel's two
+/// lanes and writes them to `sums`.
 macro_rules! four {
-    ($op:literal) => {
-        products!($op, "v16" "v20" "v24", "v17" "v21" "v25", "v18" "v22" "v26", "v19" "v23" "v27")
+    ($op:literal, $weights:literal, $step:literal) => {
+        concat!(
+            "ld1 {{v24.16b, v25.16b, v26.16b, v27.16b}}, [{from}]", $step, "\n",
+            products!($op, $weights, "v16" "v20" "v24", "v17" "v21" "v25", "v18" "v22" "v26", "v19" "v23" "v27"),
+        )
+    };
+    (begin) => {
+        concat!("dup v0.2d, {bias}\n", same!("v1" "v2" "v3" "v4" "v5" "v6" "v7"))
+    };
+    (end) => {
+        concat!(
+            pairs!("v0" "v4", "v1" "v5", "v2" "v6", "v3" "v7"),
+            "st1 {{v0.4s, v1.4s, v2.4s, v3.4s}}, [{sums}], #64\n",
+        )
     };
     () => {
         flush!("v0" "v16", "v4" "v20", "v1" "v17", "v5" "v21", "v2" "v18", "v6" "v22", "v3" "v19", "v7" "v23")
     };
 }
 
-/// Five vectors: pixels in v24…v27 and v29, 16-bit sums in v10…v19, [`Sums::pairs`] in v0…v4, [`Sums::more`] in v5…v9.
+/// Five vectors: pixels in v20…v24, 16-bit sums in v10…v19, [`Sums::pairs`] in v0…v4, [`Sums::more`] in v5…v9; as [`four`].
 macro_rules! five {
-    ($op:literal) => {
-        products!($op, "v10" "v15" "v24", "v11" "v16" "v25", "v12" "v17" "v26", "v13" "v18" "v27", "v14" "v19" "v29")
+    ($op:literal, $weights:literal, $step:literal) => {
+        concat!(
+            "ldr q24, [{from}, #64]\n",
+            "ld1 {{v20.16b, v21.16b, v22.16b, v23.16b}}, [{from}]", $step, "\n",
+            products!($op, $weights, "v10" "v15" "v20", "v11" "v16" "v21", "v12" "v17" "v22", "v13" "v18" "v23", "v14" "v19" "v24"),
+        )
+    };
+    (begin) => {
+        concat!("dup v0.2d, {bias}\n", same!("v1" "v2" "v3" "v4" "v5" "v6" "v7" "v8" "v9"))
+    };
+    (end) => {
+        concat!(
+            pairs!("v0" "v5", "v1" "v6", "v2" "v7", "v3" "v8", "v4" "v9"),
+            "st1 {{v0.4s, v1.4s, v2.4s, v3.4s}}, [{sums}], #64\n",
+            "str q4, [{sums}], #16\n",
+        )
     };
     () => {
         flush!("v0" "v10", "v5" "v15", "v1" "v11", "v6" "v16", "v2" "v12", "v7" "v17", "v3" "v13", "v8" "v18", "v4" "v14", "v9" "v19")
     };
 }
 
-/// A loop over chunks of four planes. `$middle` stands before the third plane's products, which are `$third`: either a flush and
-/// a new beginning, or nothing and an addition. `$load` loads what the four registers do not hold.
+/// A group's dense weights, channel by channel.
+#[derive(Clone, Copy)]
+struct Dense<'a> {
+    /// `[4][taps][planes]`.
+    weights: &'a [[i8; 4]],
+    /// Where four planes may be added in 16 bits.
+    runs: &'a [u16],
+    taps: &'a [usize],
+    planes: usize,
+    plane: usize,
+}
+
+/// Four channels, each a loop over taps: four planes at a time (label 3), those that do not fit in 16 bits with a flush in the middle
+/// (after label 4), and what is left one at a time (label 6).
 macro_rules! dense_loop {
-    ($from:ident, $plane:ident, $chunks:ident, $wide:ident, $load:literal, $begin:expr, $add:expr, $flush:expr, $middle:expr, $third:expr, $($operands:tt)*) => {
+    ($dense:ident, $bias:ident, $from:ident, $sums:ident, $tile:ident, $($clobbers:tt)*) => {
         asm!(
+            "1:",
+            "ldr {bias:w}, [{biases}], #4",
+            "mov {taps}, {first_tap}",
+            $tile!(begin),
             "2:",
-            dense_loop!(@ $load),
-            $begin,
-            dense_loop!(@ $load),
-            $add,
-            dense_loop!(@ $load),
-            $middle,
-            $third,
-            dense_loop!(@ $load),
-            $add,
+            "ldr {from}, [{taps}], #8",
+            "ldrh {count:w}, [{runs}], #2",
+            "add {from}, {origin}, {from}, lsl #2",
+            "sub {left}, {fours}, {count}",
+            "cbz {count}, 4f",
+            "3:",
+            "ld4r {{v28.4s, v29.4s, v30.4s, v31.4s}}, [{weights}], #16",
+            $tile!("smull", "v28", ", {plane}"),
+            $tile!("smlal", "v29", ", {plane}"),
+            $tile!("smlal", "v30", ", {plane}"),
             "subs {count}, {count}, #1",
-            $flush,
+            $tile!("smlal", "v31", ", {plane}"),
+            $tile!(),
+            "b.ne 3b",
+            "4:",
+            "cbz {left}, 5f",
+            "ld4r {{v28.4s, v29.4s, v30.4s, v31.4s}}, [{weights}], #16",
+            $tile!("smull", "v28", ", {plane}"),
+            $tile!("smlal", "v29", ", {plane}"),
+            $tile!(),
+            $tile!("smull", "v30", ", {plane}"),
+            $tile!("smlal", "v31", ", {plane}"),
+            $tile!(),
+            "subs {left}, {left}, #1",
+            "b.eq 5f",
+            "ldrh {count:w}, [{runs}], #2",
+            "sub {left}, {left}, {count}",
+            "cbnz {count}, 3b",
+            "b 4b",
+            "5:",
+            "cbz {rest}, 7f",
+            "mov {count}, {rest}",
+            "6:",
+            "ld1r {{v28.4s}}, [{weights}], #4",
+            $tile!("smull", "v28", ", {plane}"),
+            "subs {count}, {count}, #1",
+            $tile!(),
+            "b.ne 6b",
+            "7:",
+            "cmp {taps}, {end}",
             "b.ne 2b",
-            from = inout(reg) $from,
-            plane = in(reg) $plane * size_of::<Pixel>(),
-            weights = inout(reg) $chunks.as_ptr() => _,
-            count = inout(reg) $chunks.len() => _,
-            wide = inout(reg) $wide.as_ptr() => _,
-            is_wide = out(reg) _,
-            out("v24") _, out("v25") _, out("v26") _, out("v27") _, out("v28") _, out("v29") _,
-            $($operands)*
-            options(readonly, nostack)
+            $tile!(end),
+            "cmp {biases}, {last_bias}",
+            "b.ne 1b",
+            biases = inout(reg) $bias.as_ptr() => _,
+            last_bias = in(reg) $bias.as_ptr_range().end,
+            bias = out(reg) _,
+            sums = inout(reg) $sums.as_mut_ptr() => _,
+            origin = in(reg) $from,
+            from = out(reg) _,
+            plane = in(reg) $dense.plane * size_of::<Pixel>(),
+            first_tap = in(reg) $dense.taps.as_ptr(),
+            taps = out(reg) _,
+            end = in(reg) $dense.taps.as_ptr_range().end,
+            weights = inout(reg) $dense.weights.as_ptr() => _,
+            runs = inout(reg) $dense.runs.as_ptr() => _,
+            fours = in(reg) $dense.planes / 4,
+            left = out(reg) _,
+            rest = in(reg) $dense.planes % 4,
+            count = out(reg) _,
+            out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _, out("v7") _,
+            out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _, out("v22") _, out("v23") _,
+            out("v24") _, out("v28") _, out("v29") _, out("v30") _, out("v31") _,
+            $($clobbers)*
+            options(nostack)
         )
     };
-    (@ $load:literal) => {
-        concat!($load, "ld1 {{v24.16b, v25.16b, v26.16b, v27.16b}}, [{from}], {plane}\n", "ld1r {{v28.4s}}, [{weights}], #4\n")
-    };
 }
 
-/// What stands before the third plane's addition where that may be too much for 16 bits; label 4 stands after it.
-macro_rules! unless_wide {
-    ($flush:expr, $begin:expr) => {
-        concat!("ldrb {is_wide:w}, [{wide}], #1\n", "cbz {is_wide:w}, 3f\n", $flush, $begin, "b 4f\n", "3:\n")
-    };
-}
-
-/// Adds chunks of four planes to the sums of four or five vectors; returns the pointer to the plane after them. `WIDE`: `wide` says
-/// for each chunk whether only two products may be added in 16 bits; otherwise all four may, everywhere. By hand because the compiler loads pixels with three instructions where one does: this loop
-/// is most of an inference.
-///
-/// # Safety
-/// `from` and the planes after it, `plane` pixels apart, four for each chunk, have `V` · 4 readable pixels each. `V` is 4 or 5;
-/// `chunks` is not empty, and `wide` as long.
-#[inline]
-#[target_feature(enable = "neon")]
-unsafe fn four_planes<const V: usize, const WIDE: bool>(
-    sums: &mut Sums<V>,
-    mut from: *const Pixel,
-    plane: usize,
-    chunks: &[[[i8; 4]; 4]],
-    wide: &[u8],
-) -> *const Pixel {
-    macro_rules! run {
-        (4, $middle:expr, $third:expr) => {
-            dense_loop!(
-                from, plane, chunks, wide, "", four!("smull"), four!("smlal"), four!(), $middle, $third,
-                inout("v0") sums.pairs[0], inout("v1") sums.pairs[1], inout("v2") sums.pairs[2], inout("v3") sums.pairs[3],
-                inout("v4") sums.more[0], inout("v5") sums.more[1], inout("v6") sums.more[2], inout("v7") sums.more[3],
-                out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _, out("v22") _, out("v23") _,
-            )
-        };
-        (5, $middle:expr, $third:expr) => {
-            dense_loop!(
-                from, plane, chunks, wide, "ldr q29, [{from}, #64]\n", five!("smull"), five!("smlal"), five!(), $middle, $third,
-                inout("v0") sums.pairs[0], inout("v1") sums.pairs[1], inout("v2") sums.pairs[2], inout("v3") sums.pairs[3],
-                inout("v4") sums.pairs[4], inout("v5") sums.more[0], inout("v6") sums.more[1], inout("v7") sums.more[2],
-                inout("v8") sums.more[3], inout("v9") sums.more[4],
-                out("v10") _, out("v11") _, out("v12") _, out("v13") _, out("v14") _,
-                out("v15") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _,
-            )
-        };
+impl Dense<'_> {
+    /// The sums of four channels: all planes under all taps.
+    ///
+    /// # Safety
+    /// At each tap's distance from `from`, `planes` times `plane` pixels apart, `V` · 4 pixels are readable.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn sums<const V: usize>(&self, bias: &[i32; 4], from: *const Pixel) -> [[int32x4_t; V]; 4] {
+        assert_eq!(self.weights.len(), 4 * self.taps.len() * self.planes, "a block for each channel, tap and plane");
+        // Fewer than four planes, or no taps, are never packed densely; the loops count on it.
+        if V >= 4 && self.planes >= 4 && !self.taps.is_empty() {
+            // SAFETY: the caller's promise; the weights are as asserted, the runs those that were packed with them.
+            return unsafe { self.four_or_five(bias, from) };
+        }
+        let mut finished = [[vdupq_n_s32(0); V]; 4];
+        for (c, weights) in self.weights.chunks_exact(self.taps.len() * self.planes).enumerate() {
+            let mut sums = Sums::new(bias[c]);
+            for (tap, blocks) in self.taps.iter().zip(weights.chunks_exact(self.planes)) {
+                // SAFETY: the caller's promise.
+                unsafe { self.tap(&mut sums, from.wrapping_add(*tap), blocks) };
+            }
+            finished[c] = sums.finish();
+        }
+        finished
     }
-    // SAFETY: the caller's promise; a chunk of weights is 16 bytes, its flag one, and the loop runs once for each.
-    unsafe {
-        match (V, WIDE) {
-            (4, false) => run!(4, "// {wide} {is_wide} are not needed", four!("smlal")),
-            (4, true) => run!(4, unless_wide!(four!(), four!("smull")), concat!(four!("smlal"), "4:\n")),
-            (_, false) => run!(5, "// {wide} {is_wide} are not needed", five!("smlal")),
-            (_, true) => run!(5, unless_wide!(five!(), five!("smull")), concat!(five!("smlal"), "4:\n")),
+
+    /// By hand because the compiler loads pixels with three instructions and weights with four where one does: this loop is most of
+    /// an inference.
+    ///
+    /// # Safety
+    /// As [`Self::sums`], `V` being 4 or 5, with four planes or more, a tap or more, and as many weights and runs as those need.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn four_or_five<const V: usize>(&self, bias: &[i32; 4], from: *const Pixel) -> [[int32x4_t; V]; 4] {
+        let mut sums = MaybeUninit::<[[int32x4_t; V]; 4]>::uninit();
+        // SAFETY: the caller's promise: taps, weights and runs are read once a channel, in their order, and `V` registers a channel are
+        // written, which is all of `sums`.
+        unsafe {
+            if V == 4 {
+                dense_loop!(self, bias, from, sums, four, out("v25") _, out("v26") _, out("v27") _,);
+            } else {
+                dense_loop!(
+                    self, bias, from, sums, five,
+                    out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _, out("v13") _, out("v14") _, out("v15") _,
+                );
+            }
+            sums.assume_init()
         }
     }
-    from
+
+    /// All planes under one tap, two at a time: two products always fit in 16 bits.
+    ///
+    /// # Safety
+    /// Pixels at `from` and `plane` pixels apart are readable, `V` · 4 of them each, one set for each block.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn tap<const V: usize>(&self, sums: &mut Sums<V>, mut from: *const Pixel, blocks: &[[i8; 4]]) {
+        let (twos, last) = blocks.as_chunks::<2>();
+        for two in twos {
+            // SAFETY: the caller's promise; a chunk is two planes.
+            unsafe {
+                let mut products = Products::<V>::new(from, two[0]);
+                products.add(from.wrapping_add(self.plane), two[1]);
+                products.flush(sums);
+            }
+            from = from.wrapping_add(2 * self.plane);
+        }
+        if let [block] = last {
+            // SAFETY: the caller's promise.
+            unsafe { Products::<V>::new(from, *block).flush(sums) };
+        }
+    }
 }
 
-/// A loop over a list of quads; see [`dense_loop`].
+/// A loop over a list of quads; `$middle` stands before the third block, whose operation is `$third`: a flush and a new beginning, or
+/// nothing and an addition.
 macro_rules! stream_loop {
-    ($from:ident, $list:ident, $load:literal, $begin:expr, $add:expr, $flush:expr, $middle:expr, $third:expr, $($operands:tt)*) => {
+    ($from:ident, $list:ident, $tile:ident, $middle:expr, $third:literal, $($operands:tt)*) => {
         asm!(
             "2:",
-            "ldr {deltas}, [{quads}], #24",
-            "ldr q30, [{quads}, #-16]",
-            stream_loop!(@ "0", $load),
-            $begin,
+            "ldr {deltas}, [{quads}], #8",
+            "ld4r {{v28.4s, v29.4s, v30.4s, v31.4s}}, [{quads}], #16",
+            "add {from}, {from}, {deltas:w}, uxth #2",
+            $tile!("smull", "v28", ""),
             "lsr {deltas}, {deltas}, #16",
-            stream_loop!(@ "1", $load),
-            $add,
+            "add {from}, {from}, {deltas:w}, uxth #2",
+            $tile!("smlal", "v29", ""),
             "lsr {deltas}, {deltas}, #16",
-            stream_loop!(@ "2", $load),
+            "add {from}, {from}, {deltas:w}, uxth #2",
             $middle,
-            $third,
+            $tile!($third, "v30", ""),
             "lsr {deltas}, {deltas}, #16",
-            stream_loop!(@ "3", $load),
-            $add,
+            "add {from}, {from}, {deltas:w}, uxth #2",
+            $tile!("smlal", "v31", ""),
             "cmp {quads}, {end}",
-            $flush,
+            $tile!(),
             "b.ne 2b",
             from = inout(reg) $from => _,
             deltas = out(reg) _,
             quads = inout(reg) $list.as_ptr() => _,
             end = in(reg) $list.as_ptr_range().end,
-            out("v24") _, out("v25") _, out("v26") _, out("v27") _, out("v28") _, out("v29") _, out("v30") _,
+            out("v20") _, out("v21") _, out("v22") _, out("v23") _, out("v24") _,
+            out("v28") _, out("v29") _, out("v30") _, out("v31") _,
             $($operands)*
             options(readonly, nostack)
         )
     };
-    (@ $lane:literal, $load:literal) => {
-        concat!(
-            "add {from}, {from}, {deltas:w}, uxth #2\n",
-            "ld1 {{v24.16b, v25.16b, v26.16b, v27.16b}}, [{from}]\n", $load,
-            "dup v28.4s, v30.s[", $lane, "]\n",
-        )
-    };
 }
 
-/// Adds a list of blocks to the sums of four or five vectors; as [`four_planes`].
+/// Adds a list of blocks to the sums of four or five vectors; by hand as [`Dense::four_or_five`]. `WIDE`: only two blocks may be
+/// added in 16 bits.
 ///
 /// # Safety
 /// `V` · 4 pixels are readable at every block's distance from `from`. `V` is 4 or 5; `list` is not empty.
@@ -330,17 +483,18 @@ macro_rules! stream_loop {
 #[target_feature(enable = "neon")]
 unsafe fn quads<const V: usize, const WIDE: bool>(sums: &mut Sums<V>, from: *const Pixel, list: &[Quad]) {
     macro_rules! run {
-        (4, $middle:expr, $third:expr) => {
+        (4, $middle:expr, $third:literal) => {
             stream_loop!(
-                from, list, "", four!("smull"), four!("smlal"), four!(), $middle, $third,
+                from, list, four, $middle, $third,
                 inout("v0") sums.pairs[0], inout("v1") sums.pairs[1], inout("v2") sums.pairs[2], inout("v3") sums.pairs[3],
                 inout("v4") sums.more[0], inout("v5") sums.more[1], inout("v6") sums.more[2], inout("v7") sums.more[3],
-                out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _, out("v22") _, out("v23") _,
+                out("v16") _, out("v17") _, out("v18") _, out("v19") _,
+                out("v25") _, out("v26") _, out("v27") _,
             )
         };
-        (5, $middle:expr, $third:expr) => {
+        (5, $middle:expr, $third:literal) => {
             stream_loop!(
-                from, list, "ldr q29, [{from}, #64]\n", five!("smull"), five!("smlal"), five!(), $middle, $third,
+                from, list, five, $middle, $third,
                 inout("v0") sums.pairs[0], inout("v1") sums.pairs[1], inout("v2") sums.pairs[2], inout("v3") sums.pairs[3],
                 inout("v4") sums.pairs[4], inout("v5") sums.more[0], inout("v6") sums.more[1], inout("v7") sums.more[2],
                 inout("v8") sums.more[3], inout("v9") sums.more[4],
@@ -352,10 +506,10 @@ unsafe fn quads<const V: usize, const WIDE: bool>(sums: &mut Sums<V>, from: *con
     // SAFETY: the caller's promise; a quad is 24 bytes, distances first, and the loop runs once for each.
     unsafe {
         match (V, WIDE) {
-            (4, false) => run!(4, "", four!("smlal")),
-            (4, true) => run!(4, four!(), four!("smull")),
-            (_, false) => run!(5, "", five!("smlal")),
-            (_, true) => run!(5, five!(), five!("smull")),
+            (4, false) => run!(4, "", "smlal"),
+            (4, true) => run!(4, four!(), "smull"),
+            (_, false) => run!(5, "", "smlal"),
+            (_, true) => run!(5, five!(), "smull"),
         }
     }
 }
@@ -379,43 +533,6 @@ unsafe fn pixels<const V: usize>(from: *const Pixel) -> [int8x16_t; V] {
         *pixels = unsafe { vld1q_s8(from.add(v * LANES).cast()) };
     }
     pixels
-}
-
-/// All planes under one tap.
-///
-/// # Safety
-/// Pixels at `from` and `plane` pixels apart are readable, `V` · 4 of them each, one set for each block.
-#[inline]
-#[target_feature(enable = "neon")]
-unsafe fn dense_tap<const V: usize>(sums: &mut Sums<V>, mut from: *const Pixel, plane: usize, blocks: &[[i8; 4]], wide: &[u8]) {
-    let (fours, rest) = blocks.as_chunks::<4>();
-    assert_eq!(fours.len() + 1, wide.len(), "`Packed` says of all and of each four planes whether they are wide");
-    if V >= 4 && !fours.is_empty() {
-        // SAFETY: the caller's promise; a chunk is four planes.
-        from = unsafe {
-            match wide {
-                [] => from,
-                [0, wide @ ..] => four_planes::<V, false>(sums, from, plane, fours, wide),
-                [_, wide @ ..] => four_planes::<V, true>(sums, from, plane, fours, wide),
-            }
-        };
-    }
-    // Two products always fit in 16 bits.
-    let rest = if V >= 4 { rest } else { blocks };
-    let (twos, last) = rest.as_chunks::<2>();
-    for two in twos {
-        // SAFETY: the caller's promise; a chunk is two planes.
-        unsafe {
-            let mut products = Products::<V>::new(from, two[0]);
-            products.add(from.wrapping_add(plane), two[1]);
-            products.flush(sums);
-        }
-        from = from.wrapping_add(2 * plane);
-    }
-    if let [block] = last {
-        // SAFETY: the caller's promise.
-        unsafe { Products::<V>::new(from, *block).flush(sums) };
-    }
 }
 
 /// A list of blocks; `WIDE`: only two of them may be added in 16 bits.

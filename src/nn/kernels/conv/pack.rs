@@ -54,12 +54,45 @@ pub enum Form {
         planes: usize,
         /// Pixels between planes.
         plane: usize,
-        /// [`DenseOrder::Channels`] only: for each channel and tap, whether four products of some four planes do not fit in 16 bits
-        /// (1 or 0), and the same for each four planes.
-        wide: Vec<u8>,
+        /// [`DenseOrder::Channels`] only.
+        runs: Runs,
     },
     /// The blocks that are not zero.
     Stream(Stream),
+}
+
+/// Where the products of four planes add up in 16 bits: for each channel and tap the number of such fours (from the first plane on;
+/// what is left after the last four does not count), then, as long as fours are left, one that does not fit, and so on.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Runs {
+    lengths: Vec<u16>,
+    /// Of each group of four channels; then the end.
+    starts: Vec<u32>,
+}
+
+impl Runs {
+    /// Those of a group.
+    pub fn group(&self, group: usize) -> &[u16] {
+        &self.lengths[self.starts[group] as usize..self.starts[group + 1] as usize]
+    }
+
+    /// Appends a channel's tap.
+    fn push(&mut self, blocks: &[[i8; 4]]) {
+        let mut length = 0;
+        let fours = blocks.as_chunks::<4>().0;
+        for (i, four) in fours.iter().enumerate() {
+            if fits_in_fours(four) {
+                length += 1;
+            } else {
+                self.lengths.push(length);
+                length = 0;
+                if i + 1 == fours.len() {
+                    return;
+                }
+            }
+        }
+        self.lengths.push(length);
+    }
 }
 
 /// Blocks of one output channel after the other.
@@ -103,8 +136,11 @@ impl Packed {
         let dense_blocks = groups * 4 * shape.planes() * shape.taps.len();
         let limit = packing.sparse_below[usize::from(shape.taps.len() > 1)];
         let form = match packing.dense {
-            // By channels, products of four planes are added: with fewer, a stream adds those of several taps.
-            Some(DenseOrder::Channels) if shape.planes() < 4 => Form::Stream(stream(weights, &shape, groups, packing.pairs)),
+            // By channels, products of four planes are added: with fewer, a stream adds those of several taps. Runs of fours are
+            // counted in 16 bits.
+            Some(DenseOrder::Channels) if !(4..1 << 18).contains(&shape.planes()) => {
+                Form::Stream(stream(weights, &shape, groups, packing.pairs))
+            }
             None => Form::Stream(stream(weights, &shape, groups, packing.pairs)),
             Some(order) => {
                 let zeros = shape_blocks(&shape, groups).filter(|&(o, p, t)| shape.block(weights, o, p, t) == [0; 4]).count();
@@ -143,7 +179,7 @@ impl Packed {
     /// Bytes of packed weights.
     pub fn bytes(&self) -> usize {
         match &self.form {
-            Form::Dense { weights, wide, .. } => weights.len() * 4 + wide.len(),
+            Form::Dense { weights, runs, .. } => weights.len() * 4 + runs.lengths.len() * 2 + runs.starts.len() * 4,
             Form::Stream(stream) => std::mem::size_of_val(&stream.quads[..]) + stream.starts.len() * 4,
         }
     }
@@ -157,7 +193,7 @@ fn shape_blocks(shape: &Shape<'_>, groups: usize) -> impl Iterator<Item = (usize
 fn dense(weights: &[i8], shape: &Shape<'_>, groups: usize, order: DenseOrder) -> Form {
     let (planes, taps) = (shape.planes(), shape.taps.len());
     let mut packed = Vec::with_capacity(groups * 4 * planes * taps);
-    let mut wide = vec![];
+    let mut runs = Runs::default();
     match order {
         DenseOrder::Groups => {
             for (group, tap, plane) in
@@ -168,16 +204,18 @@ fn dense(weights: &[i8], shape: &Shape<'_>, groups: usize, order: DenseOrder) ->
         }
         DenseOrder::Channels => {
             for (output, tap) in (0..groups * 4).flat_map(|o| (0..taps).map(move |t| (o, t))) {
+                if tap == 0 && output % 4 == 0 {
+                    runs.starts.push(runs.lengths.len() as u32);
+                }
                 let start = packed.len();
                 packed.extend((0..planes).map(|plane| shape.block(weights, output, plane, tap)));
-                let first = wide.len();
-                wide.push(0);
-                wide.extend(packed[start..].as_chunks::<4>().0.iter().map(|quad| u8::from(!fits_in_fours(quad))));
-                wide[first] = u8::from(wide[first + 1..].contains(&1));
+                runs.push(&packed[start..]);
             }
+            runs.starts.push(runs.lengths.len() as u32);
+            runs.lengths.shrink_to_fit();
         }
     }
-    Form::Dense { weights: packed, taps: shape.taps.to_vec(), planes, plane: shape.plane, wide }
+    Form::Dense { weights: packed, taps: shape.taps.to_vec(), planes, plane: shape.plane, runs }
 }
 
 /// Whether the products of the same lane of four blocks with i8 add up in 16 bits: 128 · 255 = 32,640.

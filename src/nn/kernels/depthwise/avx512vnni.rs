@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 
 use super::Run;
 use crate::nn::kernels::Pixel;
+use crate::nn::kernels::conv::word;
 use crate::nn::kernels::requant::avx512::{Finish, load, store};
 
 const LANES: usize = 16;
@@ -15,12 +16,13 @@ pub(in crate::nn::kernels) fn depthwise(run: &Run<'_>, output: &mut [Pixel]) {
     unsafe { pixels(run, output) }
 }
 
-/// Four taps' weights, channel by channel, in every 128-bit lane.
+/// Four taps' weights, channel by channel, in every 128-bit lane; stored they are tap by tap.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw")]
 fn weights(taps: &[[i8; 4]; 4]) -> __m512i {
-    let channel = |c: usize| i32::from_ne_bytes(std::array::from_fn(|t| taps[t][c] as u8));
-    _mm512_broadcast_i32x4(_mm_setr_epi32(channel(0), channel(1), channel(2), channel(3)))
+    let [a, b, c, d] = taps.map(word);
+    let transposed = _mm_setr_epi32(0x0C_08_04_00, 0x0D_09_05_01, 0x0E_0A_06_02, 0x0F_0B_07_03);
+    _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_setr_epi32(a, b, c, d)), _mm512_broadcast_i32x4(transposed))
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
@@ -46,7 +48,7 @@ fn pixels(run: &Run<'_>, output: &mut [Pixel]) {
             sums[3] = _mm512_dpbusd_epi32(sums[3], _mm512_unpackhi_epi16(ab, cd), weights);
         }
         for sum in &mut sums {
-            *sum = finish.mixed(*sum, multipliers);
+            *sum = finish.mixed(*sum, multipliers, None);
         }
         // Stored values are 0…255, so neither narrowing saturates; both work within 128-bit lanes, as the unpacking did.
         store(output, at, _mm512_packus_epi16(_mm512_packs_epi32(sums[0], sums[1]), _mm512_packs_epi32(sums[2], sums[3])));

@@ -1,5 +1,6 @@
 //! The rounding rule for 16 sums at once.
 #![allow(unsafe_code)]
+#![allow(clippy::manual_map, reason = "closures would lose the target features")]
 
 use std::arch::x86_64::*;
 
@@ -87,26 +88,31 @@ impl Finish {
     ) -> __m512i {
         let value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(multiplier));
         let shift = _mm512_set1_epi32(8 * channel as i32);
-        let stored = match other {
-            None => self.limits.store(value),
-            Some(pixels) => {
-                let sum = self.residual;
-                let byte = _mm512_and_si512(_mm512_srlv_epi32(pixels, shift), _mm512_set1_epi32(0xFF));
-                let own = _mm512_add_ps(_mm512_cvtepi32_ps(self.limits.steps(value)), sum.own_zero_point);
-                let other = _mm512_fmadd_ps(_mm512_cvtepi32_ps(byte), sum.other, sum.fixed);
-                let value = _mm512_fmadd_ps(own, sum.own, other);
-                let clamped = _mm512_min_ps(_mm512_max_ps(value, sum.least), sum.greatest);
-                _mm512_cvt_roundps_epi32::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(clamped)
-            }
+        let other = match other {
+            None => None,
+            Some(pixels) => Some(_mm512_and_si512(_mm512_srlv_epi32(pixels, shift), _mm512_set1_epi32(0xFF))),
         };
-        _mm512_sllv_epi32(stored, shift)
+        _mm512_sllv_epi32(self.stored(value, other), shift)
     }
 
-    /// The stored values of sums that hold four channels of four pixels each.
+    /// The stored values of sums that each have a multiplier of their own; `other` has a stored value for each.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub(in crate::nn::kernels) fn mixed(self, sums: __m512i, multipliers: __m512) -> __m512i {
-        self.limits.store(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), multipliers))
+    pub(in crate::nn::kernels) fn mixed(self, sums: __m512i, multipliers: __m512, other: Option<__m512i>) -> __m512i {
+        self.stored(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), multipliers), other)
+    }
+
+    /// The stored values of multiplied sums.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn stored(self, value: __m512, other: Option<__m512i>) -> __m512i {
+        let Some(other) = other else { return self.limits.store(value) };
+        let sum = self.residual;
+        let own = _mm512_add_ps(_mm512_cvtepi32_ps(self.limits.steps(value)), sum.own_zero_point);
+        let other = _mm512_fmadd_ps(_mm512_cvtepi32_ps(other), sum.other, sum.fixed);
+        let value = _mm512_fmadd_ps(own, sum.own, other);
+        let clamped = _mm512_min_ps(_mm512_max_ps(value, sum.least), sum.greatest);
+        _mm512_cvt_roundps_epi32::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(clamped)
     }
 }
 
