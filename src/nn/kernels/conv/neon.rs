@@ -7,7 +7,7 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 use std::mem::MaybeUninit;
 
-use super::{DenseOrder, Form, Packing, Pairs, Quad, Run, even_tiles, word};
+use super::{DenseOrder, Form, Packing, Pairs, Quad, Run, fours_and_fives, word};
 use crate::nn::kernels::Pixel;
 use crate::nn::kernels::requant::neon::{Finish, load, store};
 
@@ -24,31 +24,73 @@ pub(in crate::nn::kernels) fn conv(run: &Run<'_>, output: &mut [Pixel]) {
 
 #[target_feature(enable = "neon")]
 fn dispatch(run: &Run<'_>, output: &mut [Pixel]) {
-    for (start, count) in even_tiles(output.len() / LANES) {
-        by_vectors!(count, tile(run, start * LANES, output), 1 2 3 4 5);
+    let group = Group::new(run);
+    let (fours, fives, last) = fours_and_fives(output.len() / LANES);
+    for i in 0..fours {
+        tile::<4>(&group, i * 4 * LANES, output);
+    }
+    for i in 0..fives {
+        tile::<5>(&group, (fours * 4 + i * 5) * LANES, output);
+    }
+    let start = (fours * 4 + fives * 5) * LANES;
+    if last > 0 {
+        by_vectors!(last, tile(&group, start, output), 1 2 3);
+    }
+}
+
+/// What the tiles of a run have in common.
+struct Group<'a> {
+    run: &'a Run<'a>,
+    weights: Weights<'a>,
+    biases: Biases,
+    finish: Finish,
+    multipliers: float32x4_t,
+}
+
+/// The weights of four channels.
+enum Weights<'a> {
+    Dense(Dense<'a>),
+    Stream([[&'a [Quad]; 2]; 4]),
+}
+
+/// The bias of each channel in the first of a pixel's two lanes, four times for one load of four registers.
+type Biases = [[u64; 4]; 4];
+
+impl<'a> Group<'a> {
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn new(run: &'a Run<'a>) -> Self {
+        let weights = match run.weights.form() {
+            Form::Dense { weights, taps, planes, plane, runs } => {
+                let size = 4 * taps.len() * planes;
+                let weights = &weights[run.group * size..][..size];
+                // Fewer than four planes, or no taps, are never packed densely; the loops count on it.
+                assert!(*planes >= 4 && !taps.is_empty(), "{planes} planes under {} taps", taps.len());
+                Weights::Dense(Dense { weights, runs: runs.group(run.group), taps, planes: *planes, plane: *plane })
+            }
+            Form::Stream(stream) => Weights::Stream(std::array::from_fn(|c| stream.lists(run.group * 4 + c))),
+        };
+        let biases = run.requant.bias[run.group].map(|bias| [u64::from(bias as u32); 4]);
+        // SAFETY: an array of four 32-bit values.
+        let multipliers = unsafe { vld1q_f32(run.requant.multiplier[run.group].as_ptr()) };
+        Self { run, weights, biases, finish: Finish::new(run.requant), multipliers }
     }
 }
 
 /// Four channels of `V` vectors, one channel after the other.
 #[inline]
 #[target_feature(enable = "neon")]
-fn tile<const V: usize>(run: &Run<'_>, at: usize, output: &mut [Pixel]) {
+fn tile<const V: usize>(group: &Group<'_>, at: usize, output: &mut [Pixel]) {
     // SAFETY: `Run::check`: first + run lies within the input.
-    let from = unsafe { run.input.as_ptr().add(run.first + at) };
-    let bias = &run.requant.bias[run.group];
-    let sums = match run.weights.form() {
-        Form::Dense { weights, taps, planes, plane, runs } => {
-            let size = 4 * taps.len() * planes;
-            let weights = &weights[run.group * size..][..size];
-            let dense = Dense { weights, runs: runs.group(run.group), taps, planes: *planes, plane: *plane };
-            // SAFETY: `Run::check`: first + run + reach is within the input, reach being the largest tap + plane offset.
-            unsafe { dense.sums::<V>(bias, from) }
-        }
-        Form::Stream(stream) => {
+    let from = unsafe { group.run.input.as_ptr().add(group.run.first + at) };
+    let sums = match &group.weights {
+        // SAFETY: `Run::check`: first + run + reach is within the input, reach being the largest tap + plane offset.
+        Weights::Dense(dense) => unsafe { dense.sums::<V>(&group.biases, from) },
+        Weights::Stream(channels) => {
             let mut finished = [[vdupq_n_s32(0); V]; 4];
             for c in 0..4 {
-                let mut sums = Sums::new(bias[c]);
-                let [fours, twos] = stream.lists(run.group * 4 + c);
+                let mut sums = Sums::new(&group.biases[c]);
+                let [fours, twos] = channels[c];
                 // SAFETY: the distances of a list add up to at most the weights' reach (`pack`), which `Run::check` allows for.
                 unsafe {
                     stream_list::<V, false>(&mut sums, from, fours);
@@ -59,31 +101,20 @@ fn tile<const V: usize>(run: &Run<'_>, at: usize, output: &mut [Pixel]) {
             finished
         }
     };
-    match run.residual {
-        None => finish_tile(run, at, &sums, |_| None, output),
-        Some(pixels) => finish_tile(run, at, &sums, |at| Some(vreinterpretq_s32_s8(load(pixels, at))), output),
-    }
-}
-
-/// Sums → stored pixels. `other` gives the added tensor's pixels.
-#[inline]
-#[target_feature(enable = "neon")]
-fn finish_tile<const V: usize>(
-    run: &Run<'_>,
-    at: usize,
-    sums: &[[int32x4_t; V]; 4],
-    other: impl Fn(usize) -> Option<int32x4_t>,
-    output: &mut [Pixel],
-) {
-    let finish = Finish::new(run.requant);
-    let multiplier = &run.requant.multiplier[run.group];
-    for v in 0..V {
-        let other = other(at + v * LANES);
-        let mut bytes = vdupq_n_s32(0);
-        for c in 0..4 {
-            bytes = finish.channel(c, bytes, sums[c][v], multiplier[c], other);
+    let output = output[at..][..V * LANES].as_chunks_mut::<LANES>().0;
+    match group.run.residual {
+        None => {
+            for v in 0..V {
+                store(&mut output[v], 0, group.finish.pixels(sums.map(|channel| channel[v]), group.multipliers));
+            }
         }
-        store(output, at + v * LANES, finish.stored(bytes));
+        Some(others) => {
+            let others = others[at..][..V * LANES].as_chunks::<LANES>().0;
+            for v in 0..V {
+                let other = load(&others[v], 0);
+                store(&mut output[v], 0, group.finish.added(sums.map(|channel| channel[v]), group.multipliers, other));
+            }
+        }
     }
 }
 
@@ -100,8 +131,8 @@ impl<const V: usize> Sums<V> {
     /// A pixel's two lanes are added in the end: the bias goes into one of them.
     #[inline]
     #[target_feature(enable = "neon")]
-    fn new(bias: i32) -> Self {
-        let bias = vreinterpretq_s32_s64(vdupq_n_s64(i64::from(bias as u32)));
+    fn new(bias: &[u64; 4]) -> Self {
+        let bias = vreinterpretq_s32_u64(vdupq_n_u64(bias[0]));
         Self { pairs: [bias; V], more: [bias; V] }
     }
 
@@ -212,13 +243,6 @@ macro_rules! flush {
     };
 }
 
-/// Copies v0.
-macro_rules! same {
-    ($($register:literal)*) => {
-        concat!($("mov ", $register, ".16b, v0.16b\n",)*)
-    };
-}
-
 /// Adds the two lanes of each pixel: `pairs` and `more` become one register.
 macro_rules! pairs {
     ($($pairs:literal $more:literal),*) => {
@@ -227,7 +251,7 @@ macro_rules! pairs {
 }
 
 /// Four vectors: pixels in v24…v27, 16-bit sums in v16…v23, [`Sums::pairs`] in v0…v3, [`Sums::more`] in v4…v7. With an operation and
-/// weights: one plane, from `from` on; without: the flush. `begin` puts the bias into one lane of each pixel, `end` adds a pixel's two
+/// weights: one plane, from `from` on; without: the flush. `begin` puts the bias into one lane of each pixel ([`Biases`]), `end` adds a pixel's two
 /// lanes and writes them to `sums`.
 macro_rules! four {
     ($op:literal, $weights:literal, $step:literal) => {
@@ -237,7 +261,7 @@ macro_rules! four {
         )
     };
     (begin) => {
-        concat!("dup v0.2d, {bias}\n", same!("v1" "v2" "v3" "v4" "v5" "v6" "v7"))
+        concat!("ld4r {{v0.2d, v1.2d, v2.2d, v3.2d}}, [{biases}]\n", "ld4r {{v4.2d, v5.2d, v6.2d, v7.2d}}, [{biases}], #32\n")
     };
     (end) => {
         concat!(
@@ -260,7 +284,12 @@ macro_rules! five {
         )
     };
     (begin) => {
-        concat!("dup v0.2d, {bias}\n", same!("v1" "v2" "v3" "v4" "v5" "v6" "v7" "v8" "v9"))
+        concat!(
+            "ld4r {{v0.2d, v1.2d, v2.2d, v3.2d}}, [{biases}]\n",
+            "ld4r {{v4.2d, v5.2d, v6.2d, v7.2d}}, [{biases}]\n",
+            "ld2r {{v8.2d, v9.2d}}, [{biases}]\n",
+            "add {biases}, {biases}, #32\n",
+        )
     };
     (end) => {
         concat!(
@@ -274,7 +303,7 @@ macro_rules! five {
     };
 }
 
-/// A group's dense weights, channel by channel.
+/// A group's dense weights, channel by channel; made by [`Group::new`] only.
 #[derive(Clone, Copy)]
 struct Dense<'a> {
     /// `[4][taps][planes]`.
@@ -286,13 +315,27 @@ struct Dense<'a> {
     plane: usize,
 }
 
-/// Four channels, each a loop over taps: four planes at a time (label 3), those that do not fit in 16 bits with a flush in the middle
-/// (after label 4), and what is left one at a time (label 6).
+/// Four planes that fit in 16 bits; `$before` stands before the last one's additions.
+macro_rules! dense_four {
+    ($tile:ident, $before:literal) => {
+        concat!(
+            "ld4r {{v28.4s, v29.4s, v30.4s, v31.4s}}, [{weights}], #16\n",
+            $tile!("smull", "v28", ", {plane}"),
+            $tile!("smlal", "v29", ", {plane}"),
+            $tile!("smlal", "v30", ", {plane}"),
+            $before,
+            $tile!("smlal", "v31", ", {plane}"),
+            $tile!(),
+        )
+    };
+}
+
+/// Four channels, each a loop over taps: eight planes at a time (label 3; an odd number of fours begins at label 9), fours that do not
+/// fit in 16 bits with a flush in the middle (after label 4), and what is left one at a time (label 6).
 macro_rules! dense_loop {
-    ($dense:ident, $bias:ident, $from:ident, $sums:ident, $tile:ident, $($clobbers:tt)*) => {
+    ($dense:ident, $biases:ident, $from:ident, $sums:ident, $tile:ident, $($clobbers:tt)*) => {
         asm!(
             "1:",
-            "ldr {bias:w}, [{biases}], #4",
             "mov {taps}, {first_tap}",
             $tile!(begin),
             "2:",
@@ -300,16 +343,14 @@ macro_rules! dense_loop {
             "ldrh {count:w}, [{runs}], #2",
             "add {from}, {origin}, {from}, lsl #2",
             "sub {left}, {fours}, {count}",
+            "8:",
+            "tbnz {count}, #0, 9f",
             "cbz {count}, 4f",
             "3:",
-            "ld4r {{v28.4s, v29.4s, v30.4s, v31.4s}}, [{weights}], #16",
-            $tile!("smull", "v28", ", {plane}"),
-            $tile!("smlal", "v29", ", {plane}"),
-            $tile!("smlal", "v30", ", {plane}"),
-            "subs {count}, {count}, #1",
-            $tile!("smlal", "v31", ", {plane}"),
-            $tile!(),
-            "b.ne 3b",
+            dense_four!($tile, ""),
+            "9:",
+            dense_four!($tile, "subs {count}, {count}, #2\n"),
+            "b.gt 3b",
             "4:",
             "cbz {left}, 5f",
             "ld4r {{v28.4s, v29.4s, v30.4s, v31.4s}}, [{weights}], #16",
@@ -323,8 +364,7 @@ macro_rules! dense_loop {
             "b.eq 5f",
             "ldrh {count:w}, [{runs}], #2",
             "sub {left}, {left}, {count}",
-            "cbnz {count}, 3b",
-            "b 4b",
+            "b 8b",
             "5:",
             "cbz {rest}, 7f",
             "mov {count}, {rest}",
@@ -340,9 +380,8 @@ macro_rules! dense_loop {
             $tile!(end),
             "cmp {biases}, {last_bias}",
             "b.ne 1b",
-            biases = inout(reg) $bias.as_ptr() => _,
-            last_bias = in(reg) $bias.as_ptr_range().end,
-            bias = out(reg) _,
+            biases = inout(reg) $biases.as_ptr() => _,
+            last_bias = in(reg) $biases.as_ptr_range().end,
             sums = inout(reg) $sums.as_mut_ptr() => _,
             origin = in(reg) $from,
             from = out(reg) _,
@@ -372,16 +411,15 @@ impl Dense<'_> {
     /// At each tap's distance from `from`, `planes` times `plane` pixels apart, `V` · 4 pixels are readable.
     #[inline]
     #[target_feature(enable = "neon")]
-    unsafe fn sums<const V: usize>(&self, bias: &[i32; 4], from: *const Pixel) -> [[int32x4_t; V]; 4] {
-        assert_eq!(self.weights.len(), 4 * self.taps.len() * self.planes, "a block for each channel, tap and plane");
-        // Fewer than four planes, or no taps, are never packed densely; the loops count on it.
-        if V >= 4 && self.planes >= 4 && !self.taps.is_empty() {
-            // SAFETY: the caller's promise; the weights are as asserted, the runs those that were packed with them.
-            return unsafe { self.four_or_five(bias, from) };
+    unsafe fn sums<const V: usize>(&self, biases: &Biases, from: *const Pixel) -> [[int32x4_t; V]; 4] {
+        if V >= 4 {
+            // SAFETY: the caller's promise; weights, planes and taps are as [`Group::new`] takes care of, the runs those that were
+            // packed with them.
+            return unsafe { self.four_or_five(biases, from) };
         }
         let mut finished = [[vdupq_n_s32(0); V]; 4];
         for (c, weights) in self.weights.chunks_exact(self.taps.len() * self.planes).enumerate() {
-            let mut sums = Sums::new(bias[c]);
+            let mut sums = Sums::new(&biases[c]);
             for (tap, blocks) in self.taps.iter().zip(weights.chunks_exact(self.planes)) {
                 // SAFETY: the caller's promise.
                 unsafe { self.tap(&mut sums, from.wrapping_add(*tap), blocks) };
@@ -398,16 +436,16 @@ impl Dense<'_> {
     /// As [`Self::sums`], `V` being 4 or 5, with four planes or more, a tap or more, and as many weights and runs as those need.
     #[inline]
     #[target_feature(enable = "neon")]
-    unsafe fn four_or_five<const V: usize>(&self, bias: &[i32; 4], from: *const Pixel) -> [[int32x4_t; V]; 4] {
+    unsafe fn four_or_five<const V: usize>(&self, biases: &Biases, from: *const Pixel) -> [[int32x4_t; V]; 4] {
         let mut sums = MaybeUninit::<[[int32x4_t; V]; 4]>::uninit();
         // SAFETY: the caller's promise: taps, weights and runs are read once a channel, in their order, and `V` registers a channel are
         // written, which is all of `sums`.
         unsafe {
             if V == 4 {
-                dense_loop!(self, bias, from, sums, four, out("v25") _, out("v26") _, out("v27") _,);
+                dense_loop!(self, biases, from, sums, four, out("v25") _, out("v26") _, out("v27") _,);
             } else {
                 dense_loop!(
-                    self, bias, from, sums, five,
+                    self, biases, from, sums, five,
                     out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _, out("v13") _, out("v14") _, out("v15") _,
                 );
             }
@@ -445,25 +483,25 @@ macro_rules! stream_loop {
     ($from:ident, $list:ident, $tile:ident, $middle:expr, $third:literal, $($operands:tt)*) => {
         asm!(
             "2:",
-            "ldr {deltas}, [{quads}], #8",
+            "ldp {deltas:w}, {more:w}, [{quads}], #8",
             "ld4r {{v28.4s, v29.4s, v30.4s, v31.4s}}, [{quads}], #16",
             "add {from}, {from}, {deltas:w}, uxth #2",
             $tile!("smull", "v28", ""),
-            "lsr {deltas}, {deltas}, #16",
-            "add {from}, {from}, {deltas:w}, uxth #2",
+            "lsr {deltas:w}, {deltas:w}, #16",
+            "add {from}, {from}, {deltas}, lsl #2",
             $tile!("smlal", "v29", ""),
-            "lsr {deltas}, {deltas}, #16",
-            "add {from}, {from}, {deltas:w}, uxth #2",
+            "add {from}, {from}, {more:w}, uxth #2",
             $middle,
             $tile!($third, "v30", ""),
-            "lsr {deltas}, {deltas}, #16",
-            "add {from}, {from}, {deltas:w}, uxth #2",
+            "lsr {more:w}, {more:w}, #16",
+            "add {from}, {from}, {more}, lsl #2",
             $tile!("smlal", "v31", ""),
             "cmp {quads}, {end}",
             $tile!(),
             "b.ne 2b",
             from = inout(reg) $from => _,
             deltas = out(reg) _,
+            more = out(reg) _,
             quads = inout(reg) $list.as_ptr() => _,
             end = in(reg) $list.as_ptr_range().end,
             out("v20") _, out("v21") _, out("v22") _, out("v23") _, out("v24") _,

@@ -19,6 +19,10 @@ pub(in crate::nn::kernels) struct Finish {
     greatest: float32x4_t,
     /// What is added to every byte in the end: the zero point; after an addition, what makes the file's u8 a stored i8.
     offset: int8x16_t,
+    /// What is added to rounded values before they are limited to `lowest` and `highest`, the ends of the range as stored.
+    wide_offset: int16x8_t,
+    lowest: int8x16_t,
+    highest: int8x16_t,
 }
 
 impl Finish {
@@ -28,7 +32,11 @@ impl Finish {
         let none = super::Residual::new((0.0, 0), (0.0, 0), 0, [0, 0], Storage::I8);
         let residual = requant.residual.as_ref().unwrap_or(&none);
         let Range { min, max, zero_point } = requant.range;
-        let offset = if requant.residual.is_some() { Storage::I8.of(0) } else { zero_point };
+        let (offset, ends) = match &requant.residual {
+            None => (zero_point, [min, max]),
+            Some(residual) => (Storage::I8.of(0), [residual.least, residual.greatest]),
+        };
+        let [lowest, highest] = ends.map(|end| vdupq_n_s8((end as i32 + offset) as i8));
         Self {
             min: vdupq_n_f32(min),
             max: vdupq_n_f32(max),
@@ -39,6 +47,9 @@ impl Finish {
             least: vdupq_n_f32(residual.least),
             greatest: vdupq_n_f32(residual.greatest),
             offset: vdupq_n_s8(offset as i8),
+            wide_offset: vdupq_n_s16(offset as i16),
+            lowest,
+            highest,
         }
     }
 
@@ -88,18 +99,93 @@ impl Finish {
         vaddq_s8(vreinterpretq_s8_s32(bytes), self.offset)
     }
 
+    /// Four channels of four pixels, a channel a register, as stored.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    pub(in crate::nn::kernels) fn pixels(self, sums: [int32x4_t; 4], multipliers: float32x4_t) -> int8x16_t {
+        let steps = scaled(sums, multipliers).map(|value| vcvtnq_s32_f32(value));
+        interleaved(self.narrowed([steps[0], steps[2], steps[1], steps[3]]))
+    }
+
+    /// As [`Self::pixels`], with the added tensor's pixels.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    pub(in crate::nn::kernels) fn added(self, sums: [int32x4_t; 4], multipliers: float32x4_t, other: int8x16_t) -> int8x16_t {
+        let [a, b, c, d] = channels(other);
+        let [e, f, g, h] = scaled(sums, multipliers);
+        interleaved(self.narrowed([self.sum(e, a), self.sum(g, c), self.sum(f, b), self.sum(h, d)]))
+    }
+
+    /// The rounded sum of a convolution's output and the added tensor's, as the file has it, but not yet limited.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn sum(self, value: float32x4_t, other: uint32x4_t) -> int32x4_t {
+        let clamped = vminq_f32(vmaxq_f32(value, self.min), self.max);
+        let own = vaddq_f32(vrndnq_f32(clamped), self.own_zero_point);
+        vcvtnq_s32_f32(vfmaq_f32(vfmaq_f32(self.fixed, vcvtq_f32_u32(other), self.other), own, self.own))
+    }
+
     /// Four channels of four pixels, a pixel a register, as stored.
     #[inline]
     #[target_feature(enable = "neon")]
     pub(in crate::nn::kernels) fn mixed(self, sums: [int32x4_t; 4], multipliers: float32x4_t) -> int8x16_t {
-        let steps = |sum| {
-            let value = vmulq_f32(vcvtq_f32_s32(sum), multipliers);
-            vreinterpretq_s16_s32(vcvtnq_s32_f32(vminq_f32(vmaxq_f32(value, self.min), self.max)))
-        };
-        // Even 16-bit parts, then even bytes: the low byte of each value, in order.
-        let [low, high] = [0, 2].map(|i| vreinterpretq_s8_s16(vuzp1q_s16(steps(sums[i]), steps(sums[i + 1]))));
-        vaddq_s8(vuzp1q_s8(low, high), self.offset)
+        self.narrowed(sums.map(|sum| vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(sum), multipliers))))
     }
+
+    /// Rounded values as stored, in their order. Every step saturates and the ends of the range are integers, so limiting the
+    /// bytes is the same as limiting the values before they were rounded.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn narrowed(self, [a, b, c, d]: [int32x4_t; 4]) -> int8x16_t {
+        let low = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a), b), self.wide_offset);
+        let high = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(c), d), self.wide_offset);
+        vminq_s8(vmaxq_s8(vqmovn_high_s16(vqmovn_s16(low), high), self.lowest), self.highest)
+    }
+}
+
+/// Sums of four channels times their multipliers.
+#[inline]
+#[target_feature(enable = "neon")]
+fn scaled(sums: [int32x4_t; 4], multipliers: float32x4_t) -> [float32x4_t; 4] {
+    let [a, b, c, d] = sums.map(|sum| vcvtq_f32_s32(sum));
+    [
+        vmulq_laneq_f32::<0>(a, multipliers),
+        vmulq_laneq_f32::<1>(b, multipliers),
+        vmulq_laneq_f32::<2>(c, multipliers),
+        vmulq_laneq_f32::<3>(d, multipliers),
+    ]
+}
+
+/// Four bytes each of channels 0, 2, 1 and 3 as four pixels.
+#[inline]
+#[target_feature(enable = "neon")]
+fn interleaved(channels: int8x16_t) -> int8x16_t {
+    const ORDER: [u8; 16] = [0, 8, 4, 12, 1, 9, 5, 13, 2, 10, 6, 14, 3, 11, 7, 15];
+    // SAFETY: 16 bytes.
+    vqtbl1q_s8(channels, unsafe { vld1q_u8(ORDER.as_ptr()) })
+}
+
+/// A byte of each pixel for each channel, and three beyond the table's end, which are looked up as zero.
+const CHANNELS: [[[u8; 4]; 4]; 4] = {
+    const NONE: u8 = 0xFF;
+    let mut bytes = [[[NONE; 4]; 4]; 4];
+    let mut i = 0;
+    while i < 16 {
+        bytes[i % 4][i / 4][0] = i as u8;
+        i += 1;
+    }
+    bytes
+};
+
+/// Four stored pixels as the file's u8, a channel a register.
+#[inline]
+#[target_feature(enable = "neon")]
+fn channels(pixels: int8x16_t) -> [uint32x4_t; 4] {
+    let file = veorq_u8(vreinterpretq_u8_s8(pixels), vdupq_n_u8(0x80));
+    CHANNELS.map(|bytes| {
+        // SAFETY: 16 bytes.
+        vreinterpretq_u32_u8(vqtbl1q_u8(file, unsafe { vld1q_u8(bytes.as_ptr().cast()) }))
+    })
 }
 
 /// 4 pixels from `pixels[at..]`.
