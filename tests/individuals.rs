@@ -85,7 +85,7 @@ fn the_configuration_says_which_file_and_how_many_pictures() {
     let (code, said, complained) = run(&["enroll", "milo", cat.to_str().unwrap()]);
     assert_eq!(code, Some(0), "{complained}");
     assert!(said.contains(&format!("written to {}", folder.path().join("pets").display())), "{said}");
-    assert!(complained.contains("it needs 2 more pictures of milo (there are 1 of at least 3), and 6 more"), "{complained}");
+    assert!(complained.contains("it needs 2 more pictures of milo") && complained.contains("and 6 more"), "{complained}");
     let (code, listed, _) = run(&["individuals"]);
     assert!(code == Some(0) && listed.contains("it needs 2 more pictures of milo"), "{listed}");
     assert_eq!(run(&["forget", "milo"]).0, Some(0));

@@ -137,7 +137,7 @@ fn a_broken_configuration_is_refused_at_the_start_and_on_reload() {
         .spawn()
         .unwrap();
     let seen = |what: &str| std::fs::read_to_string(&log).unwrap().contains(what);
-    wait_until(&mut child, || seen("\"decision\":\"allow\""));
+    wait_until(&mut child, || seen("\"state\":\"open\""));
     std::fs::write(&path, "nonsense = [").unwrap();
     signal(&child, "HUP");
     wait_until(&mut child, || seen("last good configuration stays in force"));

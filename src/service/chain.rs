@@ -25,6 +25,13 @@ use crate::vision::motion::{Motion, Movement};
 use crate::vision::quality;
 use crate::vision::region::{self, PixelBox};
 
+/// Whether the newest frames, as many as must agree, all show nobody.
+fn nobody_lately(tally: &Tally) -> bool {
+    let agree = tally.settings().agree;
+    let newest = || tally.ballots.iter().rev().take(agree);
+    newest().count() == agree && newest().all(|ballot| ballot.evidence == Evidence::NoAnimal)
+}
+
 /// Why a configuration cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
@@ -73,6 +80,8 @@ struct Visit {
     said: Option<(Said, u64)>,
     /// The rule that granted something in this visit: its own cooldown does not count against it.
     granted: Option<String>,
+    /// Whether it was no longer seen while the door was open.
+    withdrawn: bool,
     /// Whether any frame showed a pet.
     seen: bool,
     /// The last answer that was none, preferably one that saw a pet.
@@ -199,7 +208,8 @@ impl Chain {
         self.tick(clock, sink);
         let region = self.parts.config.region();
         let movement = self.motion.update(&frame.picture, region, frame.captured);
-        if movement.started {
+        // Movement that was there before the visit ended (a reload, a fault) begins the next one.
+        if movement.started || movement.moving && self.visit.is_none() {
             let reason = format!("{:.0} % of the region changed", movement.area * 100.0);
             sink.record(explain::plain(Kind::Motion, clock.now().wall, reason), None);
             self.visit = Some(Visit::default());
@@ -270,7 +280,9 @@ impl Chain {
             None => self.rules.decide(&tally, &self.parts.usage, &at),
         };
         let gone = tally.ballots.len() >= tally.settings().of && tally.ballots.iter().all(|b| b.evidence == Evidence::NoAnimal);
+        let open = visit.granted.is_some() && !visit.withdrawn && self.parts.door.as_ref().is_some_and(Door::is_open);
         match &ruling {
+            _ if open && nobody_lately(&tally) => self.withdraw(&tally, &frame.picture, clock, sink),
             _ if gone && visit.seen => {
                 self.rest(clock, sink);
                 self.visit = Some(Visit::default());
@@ -284,6 +296,17 @@ impl Chain {
                 }
             }
         }
+    }
+
+    /// Whom the rules let in is no longer seen: through the door or away, and what comes next needs a decision of its own.
+    fn withdraw(&mut self, tally: &Tally, picture: &RgbImage, clock: &dyn Clock, sink: &mut dyn Sink) {
+        let gate = &self.parts.classifier.metadata().gate;
+        let reason = "whom the rules let in is no longer seen".to_owned();
+        let decision = sink.record(explain::undecided(reason, tally, gate, clock.now()), Some(picture));
+        if let Some(visit) = &mut self.visit {
+            visit.withdrawn = true;
+        }
+        self.each_unit(clock, sink, DoorEvent::Deny { decision, rule: None }, FeederEvent::Deny);
     }
 
     fn decided(

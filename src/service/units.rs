@@ -36,6 +36,11 @@ impl Door {
         &self.state
     }
 
+    /// Whether it is unlocked for somebody whom the rules let pass, or on its way there.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state.phase(), door::Phase::Open | door::Phase::Unlocking)
+    }
+
     /// When [`Self::tick`] is due.
     pub fn deadline(&self) -> Option<Monotonic> {
         self.deadline

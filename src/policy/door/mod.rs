@@ -274,6 +274,7 @@ impl fmt::Display for Because {
             Self::Override => f.write_str("a person's command"),
             Self::OverrideOver => f.write_str("a person's command has ended"),
             Self::Fault(fault) => fault.fmt(f),
+            Self::Cleared(Fault::Starting) => f.write_str("pawgate is ready"),
             Self::Cleared(fault) => write!(f, "over: {fault}"),
             Self::Stop => f.write_str("pawgate ends"),
         }

@@ -243,6 +243,7 @@ impl fmt::Display for Because {
             Self::DayFull => f.write_str("the day's portions are given"),
             Self::Denied => f.write_str("the rules do not feed who stands there"),
             Self::Fault(fault) => fault.fmt(f),
+            Self::Cleared(Fault::Starting) => f.write_str("pawgate is ready"),
             Self::Cleared(fault) => write!(f, "over: {fault}"),
             Self::Stop => f.write_str("pawgate ends"),
         }
