@@ -223,3 +223,22 @@ fn one_frame_never_opens() {
     });
     assert_eq!(house.unlocked(), 1);
 }
+
+#[test]
+fn a_refused_opening_costs_no_cooldown() {
+    let mut house = House::new(&format!("{CATS}cooldown = \"1h\"\n"));
+    house.chain.fault(Fault::Camera, "the camera is lost", &house.clock, &mut house.sink);
+    house.play(&["cat.jpg"], |_, _| {});
+    house.chain.rest(&house.clock, &mut house.sink);
+    assert_eq!(house.unlocked(), 0);
+    let refused = house.of(Kind::Door).filter(|r| r.reason.as_ref().is_some_and(|why| why.starts_with("not now"))).count();
+    assert_eq!(refused, 1, "said once: {}", house.reasons());
+    house.chain.recovered(Fault::Camera, "it is back", &house.clock, &mut house.sink);
+    house.pass(Duration::from_secs(3));
+    house.play(&["coffee.jpg", "cat.jpg"], |_, _| {});
+    assert_eq!(house.unlocked(), 1, "{}", house.reasons());
+    house.chain.rest(&house.clock, &mut house.sink);
+    house.pass(Duration::from_secs(30));
+    house.play(&["coffee.jpg", "cat.jpg"], |_, _| {});
+    assert_eq!(house.unlocked(), 1, "now it runs: {}", house.reasons());
+}

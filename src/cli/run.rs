@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::setup::{self, SourceArgs};
@@ -71,11 +72,18 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
         classifier: ready.classifier.clone(),
         individuals: ready.individuals.clone(),
         usage,
+        // The simulator runs where the clock is right from the start.
         clocks: ClockWatch::synchronised(),
     };
     let mut chain = Chain::new(parts).map_err(|e| Failure::new(Exit::Config, e))?;
     let mut failed = None;
-    let listener = |record: &Record| failed = setup::print(out, record, args.json).err().or(failed.take());
+    // Nobody to tell is a reason to end: the latch goes to its safe state.
+    let listener = |record: &Record| {
+        if let Err(error) = setup::print(out, record, args.json) {
+            signals.stop.store(true, Ordering::Relaxed);
+            failed.get_or_insert(error);
+        }
+    };
     let mut sink = Journaled::new(journal, listener);
     let mut current = ready.current;
     let until = args.time.map(|time| now + time);

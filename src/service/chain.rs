@@ -15,9 +15,9 @@ use crate::hw::clock::{Clock, Monotonic, Now};
 use crate::individuals::Individuals;
 use crate::journal::{Kind, Record};
 use crate::model::{Classifier, Doubt};
-use crate::policy::door::{Event as DoorEvent, Grant};
+use crate::policy::door::{self, Event as DoorEvent, Grant};
 use crate::policy::fault::Fault;
-use crate::policy::feeder::{Event as FeederEvent, Request};
+use crate::policy::feeder::{self, Event as FeederEvent, Request};
 use crate::policy::rules::{Action, ClockWatch, Decided, Moment, RuleError, Rules, Ruling, Usage};
 use crate::policy::vote::{SettingsError, Tally, Vote};
 use crate::policy::{Evidence, Reason};
@@ -78,8 +78,10 @@ pub struct Chain {
 struct Visit {
     /// What was decided last, and its number.
     said: Option<(Said, u64)>,
-    /// The rule that granted something in this visit: its own cooldown does not count against it.
+    /// The rule that opened or fed in this visit: its own cooldown does not count against it.
     granted: Option<String>,
+    /// Why nothing came of the last decision, as recorded.
+    refused: Option<String>,
     /// Whether it was no longer seen while the door was open.
     withdrawn: bool,
     /// Whether any frame showed a pet.
@@ -327,12 +329,7 @@ impl Chain {
                 let gate = &self.parts.classifier.metadata().gate;
                 let record = explain::decided(decided, explain::reason(ruling), tally, gate, now);
                 let id = sink.record(record, Some(picture));
-                if let Some((rule, action)) = ruling.granted() {
-                    if visit.granted.as_deref() != Some(rule) {
-                        self.parts.usage.used(rule, now, action.units());
-                    }
-                    visit.granted = Some(rule.to_owned());
-                }
+                visit.refused = None;
                 visit.said = Some((said, id));
                 id
             }
@@ -346,26 +343,55 @@ impl Chain {
             (Action::Allow, Some(rule)) => {
                 let agreeing = tally.ballots.iter().filter(|ballot| decided.agreeing.contains(&ballot.frame));
                 let Some(since) = agreeing.map(|ballot| ballot.at).min() else { return };
-                if let Some(door) = &mut self.parts.door {
-                    let before = door.state().not_before();
-                    door.event(DoorEvent::Allow(Grant { decision: id, rule: rule.clone(), since }), clock, sink);
-                    if door.state().not_before() != before {
-                        self.vote.clear();
-                    }
+                let Some(door) = &mut self.parts.door else { return };
+                let before = door.state().not_before();
+                let effect = door.event(DoorEvent::Allow(Grant { decision: id, rule: rule.clone(), since }), clock, sink);
+                if door.state().not_before() != before {
+                    self.vote.clear();
                 }
+                let state = door.state().name();
+                let usual = matches!(effect.refused, Some(door::Refused::AlreadyOpen | door::Refused::Served));
+                let refused = effect.refused.filter(|_| !usual).map(|refused| refused.to_string());
+                self.granted((rule, 1), effect.acted, (Kind::Door, state, refused), now, sink);
             }
             (Action::Dispense(portions), Some(rule)) => {
-                if let Some(feeder) = &mut self.parts.feeder {
-                    let day = self.parts.config.device().time_zone().to_datetime(now.wall).date();
-                    let pet = tally.individual.as_ref().map(|individual| individual.what.clone());
-                    let request = Request { decision: id, rule: rule.clone(), pet, portions, day };
-                    feeder.event(FeederEvent::Request(request), clock, sink);
-                }
+                let day = self.parts.config.device().time_zone().to_datetime(now.wall).date();
+                let pet = tally.individual.as_ref().map(|individual| individual.what.clone());
+                let request = Request { decision: id, rule: rule.clone(), pet, portions, day };
+                let Some(feeder) = &mut self.parts.feeder else { return };
+                let effect = feeder.event(FeederEvent::Request(request), clock, sink);
+                let state = feeder.state().name();
+                let usual = [feeder::Refused::Busy, feeder::Refused::Served, feeder::Refused::Repeated];
+                let refused = effect.refused.filter(|refused| !usual.contains(refused)).map(|refused| refused.to_string());
+                self.granted((rule, portions), effect.acted, (Kind::Feeder, state, refused), now, sink);
             }
             _ => {
                 let deny = DoorEvent::Deny { decision: id, rule: decided.rule.clone() };
                 self.each_unit(clock, sink, deny, FeederEvent::Deny);
             }
+        }
+    }
+
+    /// Books what a rule did, once a visit; or records, once, why nothing came of it.
+    fn granted(
+        &mut self,
+        (rule, units): (&str, u32),
+        acted: bool,
+        (kind, state, refused): (Kind, &str, Option<String>),
+        now: Now,
+        sink: &mut dyn Sink,
+    ) {
+        let Some(visit) = &mut self.visit else { return };
+        if acted && visit.granted.as_deref() != Some(rule) {
+            self.parts.usage.used(rule, now, units);
+            visit.granted = Some(rule.to_owned());
+        }
+        if refused.is_some() && visit.refused != refused {
+            let reason = refused.iter().map(|why| format!("not now: {why}")).collect::<String>();
+            let record =
+                Record { state: Some(state.to_owned()), rule: Some(rule.to_owned()), ..explain::plain(kind, now.wall, reason) };
+            sink.record(record, None);
+            visit.refused = refused;
         }
     }
 

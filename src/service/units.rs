@@ -16,6 +16,15 @@ use crate::policy::door::{self, Because};
 use crate::policy::fault::Fault;
 use crate::policy::feeder;
 
+/// What came of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Effect<R> {
+    /// The latch was unlocked, or a portion reserved.
+    pub acted: bool,
+    /// Why not, where that was asked for.
+    pub refused: Option<R>,
+}
+
 /// A door and its latch.
 pub struct Door {
     settings: door::Settings,
@@ -71,22 +80,23 @@ impl Door {
         }
     }
 
-    /// Tells the state machine, and carries out what it says. Returns why nothing was unlocked, where that was asked for.
-    pub fn event(&mut self, event: door::Event, clock: &dyn Clock, sink: &mut dyn Sink) -> Option<door::Refused> {
+    /// Tells the state machine, and carries out what it says.
+    pub fn event(&mut self, event: door::Event, clock: &dyn Clock, sink: &mut dyn Sink) -> Effect<door::Refused> {
         let mut events = VecDeque::from([event]);
-        let mut refused = None;
+        let mut effect = Effect { acted: false, refused: None };
         // A command that fails is an event; after so many the deadline tries again.
         for _ in 0..8 {
             let Some(event) = events.pop_front() else { break };
             let now = clock.now();
             let step = door::step(&self.settings, &self.state, &event, now.mono);
             (self.state, self.deadline) = (step.state, step.deadline);
-            refused = refused.or(step.refused);
+            effect.refused = effect.refused.or(step.refused);
             for action in step.actions {
+                effect.acted |= action == door::Action::Unlock;
                 events.extend(self.carry_out(action, now, sink));
             }
         }
-        refused
+        effect
     }
 
     fn carry_out(&mut self, action: door::Action, now: Now, sink: &mut dyn Sink) -> Option<door::Event> {
@@ -190,19 +200,20 @@ impl Feeder {
     }
 
     /// Tells the state machine, and carries out what it says.
-    pub fn event(&mut self, event: feeder::Event, clock: &dyn Clock, sink: &mut dyn Sink) -> Option<feeder::Refused> {
+    pub fn event(&mut self, event: feeder::Event, clock: &dyn Clock, sink: &mut dyn Sink) -> Effect<feeder::Refused> {
         let mut events = VecDeque::from([event]);
-        let mut refused = None;
+        let mut effect = Effect { acted: false, refused: None };
         for _ in 0..16 {
             let Some(event) = events.pop_front() else { break };
             let step = feeder::step(&self.settings, &self.state, &event, clock.now().mono);
             (self.state, self.deadline) = (step.state, step.deadline);
-            refused = refused.or(step.refused);
+            effect.refused = effect.refused.or(step.refused);
             for action in step.actions {
+                effect.acted |= matches!(action, feeder::Action::Reserve(_));
                 events.extend(self.carry_out(action, clock.now(), sink));
             }
         }
-        refused
+        effect
     }
 
     fn carry_out(&mut self, action: feeder::Action, now: Now, sink: &mut dyn Sink) -> Option<feeder::Event> {
@@ -221,6 +232,8 @@ impl Feeder {
                 sink.record(fault_record(Kind::Fault, "feeder", fault, now), None);
                 None
             }
+            // The ledger counts as unusable until it was read for the first time.
+            feeder::Action::Cleared(_) if self.state.faults().contains(Fault::Starting) => None,
             feeder::Action::Cleared(fault) => {
                 sink.record(fault_record(Kind::Recovered, "feeder", fault, now), None);
                 None
