@@ -136,8 +136,7 @@ fn build(description: Description, tensor: &TensorView<'_>) -> Result<Roster, St
     let mut picture = |entry: PictureEntry| {
         let feature = rows.next().map(<[f32]>::to_vec).unwrap_or_default();
         let length: f32 = feature.iter().map(|v| v * v).sum();
-        // NaN fails the comparison.
-        if !((length - 1.0).abs() < 1e-2) {
+        if length.is_nan() || (length - 1.0).abs() >= 1e-2 {
             return Err(format!("the features of {} are not of length 1", entry.file));
         }
         if !seen.insert(entry.sha256.clone()) {

@@ -217,17 +217,17 @@ fn measured_by_hand(roster: &Roster, name: &str) -> Figures {
         without.add_strangers(rest(None)).unwrap();
         let individuals = Individuals::from_roster(&without);
         // Squares of the directions are embeddings with the same directions.
-        let asked = (0..all.len()).filter(|&p| group[p] == left_out);
+        let mut asked = (0..all.len()).filter(|&p| group[p] == left_out);
         let taken = |p: usize| {
             let embedding: Vec<f32> = all[p].1.feature.iter().map(|v| v * v).collect();
             name_of(&individuals, &embedding).as_deref() == Some(name)
         };
         if all[left_out].0 == Some(name) {
             figures.pictures += 1;
-            figures.recognised += usize::from(asked.map(taken).all(|yes| yes));
+            figures.recognised += usize::from(asked.all(taken));
         } else {
             figures.strangers += 1;
-            figures.taken += usize::from(asked.map(taken).any(|yes| yes));
+            figures.taken += usize::from(asked.any(taken));
         }
     }
     figures

@@ -292,7 +292,7 @@ impl Chain {
             Ruling::Decided(decided) => self.decided(decided, &ruling, &tally, &frame.picture, clock, sink),
             Ruling::Undecided(_) => {
                 if tally.sightings().next().is_some()
-                    || !visit.waiting.as_ref().is_some_and(|(_, t)| t.sightings().next().is_some())
+                    || visit.waiting.as_ref().is_none_or(|(_, t)| t.sightings().next().is_none())
                 {
                     visit.waiting = Some((explain::reason(&ruling), tally));
                 }
