@@ -271,17 +271,14 @@ fn dense_tile<const V: usize>(run: &Run<'_>, dense: Dense<'_>, at: usize, output
         }
     }
     let finish = Finish::new(run.requant);
-    // SAFETY: an array of four 32-bit values.
-    let multipliers = unsafe { vld1q_f32(run.requant.multiplier[run.group].as_ptr()) };
-    let output = output[at..][..V * LANES].as_chunks_mut::<LANES>().0;
-    let others = run.residual.map(|pixels| pixels[at..][..V * LANES].as_chunks::<LANES>().0);
+    let multiplier = &run.requant.multiplier[run.group];
     for v in 0..V {
-        let sums = sums.map(|channel| channel[v]);
-        let stored = match others {
-            None => finish.pixels(sums, multipliers),
-            Some(others) => finish.added(sums, multipliers, load(&others[v], 0)),
-        };
-        store(&mut output[v], 0, stored);
+        let other = run.residual.map(|r| vreinterpretq_s32_s8(load(r, at + v * LANES)));
+        let mut bytes = vdupq_n_s32(0);
+        for c in 0..4 {
+            bytes = finish.channel(c, bytes, sums[c][v], multiplier[c], other);
+        }
+        store(output, at + v * LANES, finish.stored(bytes));
     }
 }
 

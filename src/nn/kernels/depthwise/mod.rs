@@ -18,8 +18,6 @@ pub struct Weights {
     weights: Vec<[i8; 4]>,
     /// Offset of each tap in the staged plane; filled up by repeating the first.
     taps: Vec<usize>,
-    /// Taps before they were filled up.
-    used: usize,
 }
 
 impl Weights {
@@ -36,8 +34,8 @@ impl Weights {
         };
         let groups = 0..channels.div_ceil(4);
         let packed = groups.flat_map(|g| (0..padded).map(move |t| std::array::from_fn(|c| weight(g * 4 + c, t)))).collect();
-        let padded_taps = (0..padded).map(|t| taps.get(t).copied().unwrap_or(taps[0])).collect();
-        Self { weights: packed, taps: padded_taps, used: taps.len() }
+        let taps = (0..padded).map(|t| taps.get(t).copied().unwrap_or(taps[0])).collect();
+        Self { weights: packed, taps }
     }
 
     /// Groups of four channels.
@@ -48,11 +46,6 @@ impl Weights {
     /// Offsets of the taps; a multiple of four.
     pub fn taps(&self) -> &[usize] {
         &self.taps
-    }
-
-    /// How many of the taps come before the padding.
-    pub fn used(&self) -> usize {
-        self.used
     }
 
     /// Weights of a group, one entry a tap.

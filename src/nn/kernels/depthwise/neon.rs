@@ -38,7 +38,7 @@ fn tile<const V: usize>(run: &Run<'_>, at: usize, output: &mut [Pixel]) {
     // Register j holds four channels of pixel j.
     let mut sums = [[bias; 4]; V];
     let (taps, kernels) = (run.weights.taps().as_chunks::<2>().0, run.weights.group(run.group).as_chunks::<2>().0);
-    for (taps, kernel) in taps.iter().zip(kernels).take(run.weights.used().div_ceil(2)) {
+    for (taps, kernel) in taps.iter().zip(kernels) {
         let [wa, wb] = kernel.map(|w| vreinterpretq_s8_s32(vdupq_n_s32(i32::from_ne_bytes(w.map(|b| b as u8)))));
         for (v, sums) in sums.iter_mut().enumerate() {
             // SAFETY: `Run::check`: the run's last pixel and the largest tap lie within the input.
