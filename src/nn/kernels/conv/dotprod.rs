@@ -23,18 +23,19 @@ pub(in crate::nn::kernels) fn conv(run: &Run<'_>, output: &mut [Pixel]) {
 #[target_feature(enable = "neon,dotprod")]
 fn dispatch(run: &Run<'_>, output: &mut [Pixel]) {
     let vectors = output.len() / LANES;
+    let finish = &Finish::new(run.requant);
     match run.weights.form() {
         Form::Dense { weights, taps, planes, plane, .. } => {
             let size = taps.len() * planes * 4;
             let dense = Dense { weights: &weights[run.group * size..][..size], taps, planes: *planes, plane: *plane };
             for (start, count) in full_tiles(vectors, 4, 5) {
-                by_vectors!(count, dense_tile(run, dense, start * LANES, output), 1 2 3 4 5);
+                by_vectors!(count, dense_tile(run, dense, finish, start * LANES, output), 1 2 3 4 5);
             }
         }
         Form::Stream(stream) => {
             let lists = std::array::from_fn(|channel| stream.lists(run.group * 4 + channel)[1]);
             for (start, count) in full_tiles(vectors, 8, 8) {
-                by_vectors!(count, stream_tile(run, lists, start * LANES, output), 1 2 3 4 5 6 7 8);
+                by_vectors!(count, stream_tile(run, lists, finish, start * LANES, output), 1 2 3 4 5 6 7 8);
             }
         }
     }
@@ -246,7 +247,7 @@ struct Dense<'a> {
 /// Four channels of `V` vectors: 4 · V sums; a register of weights serves four channels.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-fn dense_tile<const V: usize>(run: &Run<'_>, dense: Dense<'_>, at: usize, output: &mut [Pixel]) {
+fn dense_tile<const V: usize>(run: &Run<'_>, dense: Dense<'_>, finish: &Finish, at: usize, output: &mut [Pixel]) {
     let bias = &run.requant.bias[run.group];
     let mut sums: [[int32x4_t; V]; 4] = std::array::from_fn(|c| [vdupq_n_s32(bias[c]); V]);
     for (tap, blocks) in dense.taps.iter().zip(dense.weights.chunks_exact(dense.planes * 4)) {
@@ -270,7 +271,6 @@ fn dense_tile<const V: usize>(run: &Run<'_>, dense: Dense<'_>, at: usize, output
             }
         }
     }
-    let finish = Finish::new(run.requant);
     let multiplier = &run.requant.multiplier[run.group];
     for v in 0..V {
         let other = run.residual.map(|r| vreinterpretq_s32_s8(load(r, at + v * LANES)));
@@ -285,8 +285,7 @@ fn dense_tile<const V: usize>(run: &Run<'_>, dense: Dense<'_>, at: usize, output
 /// Four channels of `V` vectors, one channel after the other, blocks of zeros left out.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-fn stream_tile<const V: usize>(run: &Run<'_>, lists: [&[Quad]; 4], at: usize, output: &mut [Pixel]) {
-    let finish = Finish::new(run.requant);
+fn stream_tile<const V: usize>(run: &Run<'_>, lists: [&[Quad]; 4], finish: &Finish, at: usize, output: &mut [Pixel]) {
     let mut bytes = [vdupq_n_s32(0); V];
     for c in 0..4 {
         let mut sums = [vdupq_n_s32(run.requant.bias[run.group][c]); V];

@@ -20,18 +20,19 @@ pub(in crate::nn::kernels) fn depthwise(run: &Run<'_>, output: &mut [Pixel]) {
 fn pixels(run: &Run<'_>, output: &mut [Pixel]) {
     let vectors = output.len() / LANES;
     let whole = vectors / 4 * 4;
+    let finish = &Finish::new(run.requant);
     for at in (0..whole).step_by(4) {
-        tile::<4>(run, at * LANES, output);
+        tile::<4>(run, finish, at * LANES, output);
     }
     for at in whole..vectors {
-        tile::<1>(run, at * LANES, output);
+        tile::<1>(run, finish, at * LANES, output);
     }
 }
 
 /// `V` vectors of four pixels.
 #[inline]
 #[target_feature(enable = "neon")]
-fn tile<const V: usize>(run: &Run<'_>, at: usize, output: &mut [Pixel]) {
+fn tile<const V: usize>(run: &Run<'_>, finish: &Finish, at: usize, output: &mut [Pixel]) {
     // SAFETY: arrays of four 32-bit values.
     let (bias, multipliers) =
         unsafe { (vld1q_s32(run.requant.bias[run.group].as_ptr()), vld1q_f32(run.requant.multiplier[run.group].as_ptr())) };
@@ -51,7 +52,6 @@ fn tile<const V: usize>(run: &Run<'_>, at: usize, output: &mut [Pixel]) {
             sums[3] = vaddw_high_s16(sums[3], high);
         }
     }
-    let finish = Finish::new(run.requant);
     for (v, sums) in sums.into_iter().enumerate() {
         store(output, at + v * LANES, finish.mixed(sums, multipliers));
     }
