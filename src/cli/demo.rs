@@ -1,6 +1,7 @@
 //! `pawgate demo`: the sample pictures as a camera, through the whole chain, to a simulated door.
 
 use std::io::Write;
+use std::time::Duration;
 
 use super::replay::Bench;
 use super::setup;
@@ -11,6 +12,9 @@ use crate::hw::clock::Clock;
 use crate::journal::{Kind, Record};
 use crate::samples::SAMPLES;
 
+/// Long enough for a vote, and for the least time between two movements of the latch.
+const MOMENT: Duration = Duration::from_millis(1600);
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -19,11 +23,11 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
     let ready = setup::load(None, None, &args.model)?;
-    writeln!(out, "The door's rule: cats may pass. Each picture stands before the camera for three seconds.\n")?;
+    writeln!(out, "The door's rule: cats may pass. Each picture stands before the camera for a moment.\n")?;
     for sample in &SAMPLES {
         let mut bench = Bench::new(&ready)?;
         bench.start();
-        let play = Play { fps: ready.config.camera().fps, ..Play::default() };
+        let play = Play { hold: MOMENT, fps: ready.config.camera().fps, ..Play::default() };
         let mut camera = Pictures::of_samples(std::slice::from_ref(sample), play, Timing::Recorded(bench.clock.now().mono));
         while let Some(frame) = camera.next().map_err(|e| Failure::new(Exit::Camera, e))? {
             bench.frame(&frame);
