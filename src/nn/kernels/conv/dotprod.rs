@@ -5,7 +5,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::{DenseOrder, Form, Packing, Pairs, Quad, Run, full_tiles};
+use super::{DenseOrder, Form, Packing, Pairs, Quad, Run, fours_and_fives, full_tiles};
 use crate::nn::kernels::Pixel;
 use crate::nn::kernels::requant::neon::{Finish, load, store};
 
@@ -28,8 +28,15 @@ fn dispatch(run: &Run<'_>, output: &mut [Pixel]) {
         Form::Dense { weights, taps, planes, plane, .. } => {
             let size = taps.len() * planes * 4;
             let dense = Dense { weights: &weights[run.group * size..][..size], taps, planes: *planes, plane: *plane };
-            for (start, count) in full_tiles(vectors, 4, 5) {
-                by_vectors!(count, dense_tile(run, dense, finish, start * LANES, output), 1 2 3 4 5);
+            let (fours, fives, last) = fours_and_fives(vectors);
+            for i in 0..fours {
+                dense_tile::<4>(run, dense, finish, i * 4 * LANES, output);
+            }
+            for i in 0..fives {
+                dense_tile::<5>(run, dense, finish, (fours * 4 + i * 5) * LANES, output);
+            }
+            if last > 0 {
+                by_vectors!(last, dense_tile(run, dense, finish, fours * 4 * LANES, output), 1 2 3);
             }
         }
         Form::Stream(stream) => {
@@ -59,23 +66,41 @@ fn sdot<const LANE: u32>(mut sums: int32x4_t, pixels: int8x16_t, weights: int8x1
     sums
 }
 
-/// Sixteen `sdot`: four registers of pixels with the four channels of a register of weights. Sum v0…v15: channel · 4 + register.
+/// For each lane of `weights`, `sdot` into sums from registers of pixels.
+macro_rules! products {
+    ($weights:literal, $($lane:literal: $($sum:literal $pixels:literal),+;)+) => {
+        concat!($($("sdot ", $sum, ".4s, ", $pixels, ".16b, ", $weights, ".4b[", $lane, "]\n"),+),+)
+    };
+}
+
+/// Four registers of pixels with the four channels of a register of weights. Sum v0…v15: channel · 4 + register.
 macro_rules! sixteen {
-    ($p0:literal, $p1:literal, $p2:literal, $p3:literal, $weights:literal) => {
-        concat!(
-            sixteen!(@ "v0", "v1", "v2", "v3", $p0, $p1, $p2, $p3, $weights, "0"),
-            sixteen!(@ "v4", "v5", "v6", "v7", $p0, $p1, $p2, $p3, $weights, "1"),
-            sixteen!(@ "v8", "v9", "v10", "v11", $p0, $p1, $p2, $p3, $weights, "2"),
-            sixteen!(@ "v12", "v13", "v14", "v15", $p0, $p1, $p2, $p3, $weights, "3"),
+    ($a:literal, $b:literal, $c:literal, $d:literal, $weights:literal) => {
+        products!($weights,
+            "0": "v0" $a, "v1" $b, "v2" $c, "v3" $d;
+            "1": "v4" $a, "v5" $b, "v6" $c, "v7" $d;
+            "2": "v8" $a, "v9" $b, "v10" $c, "v11" $d;
+            "3": "v12" $a, "v13" $b, "v14" $c, "v15" $d;
         )
     };
-    (@ $s0:literal, $s1:literal, $s2:literal, $s3:literal, $p0:literal, $p1:literal, $p2:literal, $p3:literal, $w:literal, $lane:literal) => {
-        concat!(
-            "sdot ", $s0, ".4s, ", $p0, ".16b, ", $w, ".4b[", $lane, "]\n",
-            "sdot ", $s1, ".4s, ", $p1, ".16b, ", $w, ".4b[", $lane, "]\n",
-            "sdot ", $s2, ".4s, ", $p2, ".16b, ", $w, ".4b[", $lane, "]\n",
-            "sdot ", $s3, ".4s, ", $p3, ".16b, ", $w, ".4b[", $lane, "]\n",
+}
+
+/// Five registers of pixels, v24…v28, with the four channels of a register of weights. Sum v0…v19: channel · 5 + register.
+macro_rules! twenty {
+    ($weights:literal) => {
+        products!($weights,
+            "0": "v0" "v24", "v1" "v25", "v2" "v26", "v3" "v27", "v4" "v28";
+            "1": "v5" "v24", "v6" "v25", "v7" "v26", "v8" "v27", "v9" "v28";
+            "2": "v10" "v24", "v11" "v25", "v12" "v26", "v13" "v27", "v14" "v28";
+            "3": "v15" "v24", "v16" "v25", "v17" "v26", "v18" "v27", "v19" "v28";
         )
+    };
+}
+
+/// Loads five registers of pixels and moves on to the next plane.
+macro_rules! next_five {
+    () => {
+        concat!("ldr q28, [{from}, #64]\n", "ld1 {{v24.16b, v25.16b, v26.16b, v27.16b}}, [{from}], {plane}\n")
     };
 }
 
@@ -126,35 +151,54 @@ unsafe fn four_planes<const V: usize>(
     from
 }
 
-/// Eight `sdot`: v16…v23 with one block of v24, into v0…v7.
+/// As [`four_planes`], for five vectors.
+///
+/// # Safety
+/// As for [`four_planes`], with 20 pixels and five vectors.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn four_planes_of_five<const V: usize>(
+    sums: &mut [[int32x4_t; V]; 4],
+    mut from: *const Pixel,
+    plane: usize,
+    chunks: &[[[i8; 4]; 16]],
+) -> *const Pixel {
+    let [a, b, c, d] = sums;
+    // SAFETY: the caller's promise; a chunk of weights is 64 bytes, and the loop runs once for each.
+    unsafe {
+        asm!(
+            "2:",
+            "ld1 {{v20.16b, v21.16b, v22.16b, v23.16b}}, [{weights}], #64",
+            next_five!(),
+            twenty!("v20"),
+            next_five!(),
+            twenty!("v21"),
+            next_five!(),
+            twenty!("v22"),
+            next_five!(),
+            "subs {count}, {count}, #1",
+            twenty!("v23"),
+            "b.ne 2b",
+            from = inout(reg) from,
+            plane = in(reg) plane * size_of::<Pixel>(),
+            weights = inout(reg) chunks.as_ptr() => _,
+            count = inout(reg) chunks.len() => _,
+            inout("v0") a[0], inout("v1") a[1], inout("v2") a[2], inout("v3") a[3], inout("v4") a[4],
+            inout("v5") b[0], inout("v6") b[1], inout("v7") b[2], inout("v8") b[3], inout("v9") b[4],
+            inout("v10") c[0], inout("v11") c[1], inout("v12") c[2], inout("v13") c[3], inout("v14") c[4],
+            inout("v15") d[0], inout("v16") d[1], inout("v17") d[2], inout("v18") d[3], inout("v19") d[4],
+            out("v20") _, out("v21") _, out("v22") _, out("v23") _,
+            out("v24") _, out("v25") _, out("v26") _, out("v27") _, out("v28") _,
+            options(readonly, nostack)
+        );
+    }
+    from
+}
+
+/// v16…v23 with one block of v24, into v0…v7.
 macro_rules! eight {
     ($lane:literal) => {
-        concat!(
-            "sdot v0.4s, v16.16b, v24.4b[",
-            $lane,
-            "]\n",
-            "sdot v1.4s, v17.16b, v24.4b[",
-            $lane,
-            "]\n",
-            "sdot v2.4s, v18.16b, v24.4b[",
-            $lane,
-            "]\n",
-            "sdot v3.4s, v19.16b, v24.4b[",
-            $lane,
-            "]\n",
-            "sdot v4.4s, v20.16b, v24.4b[",
-            $lane,
-            "]\n",
-            "sdot v5.4s, v21.16b, v24.4b[",
-            $lane,
-            "]\n",
-            "sdot v6.4s, v22.16b, v24.4b[",
-            $lane,
-            "]\n",
-            "sdot v7.4s, v23.16b, v24.4b[",
-            $lane,
-            "]\n",
-        )
+        products!("v24", $lane: "v0" "v16", "v1" "v17", "v2" "v18", "v3" "v19", "v4" "v20", "v5" "v21", "v6" "v22", "v7" "v23";)
     };
 }
 
@@ -254,11 +298,17 @@ fn dense_tile<const V: usize>(run: &Run<'_>, dense: Dense<'_>, finish: &Finish, 
         // SAFETY: `Run::check`: first + run + reach is within the input, reach being the largest tap + plane offset.
         let mut from = unsafe { run.input.as_ptr().add(run.first + at + tap) };
         let (fours, _) = blocks.as_chunks::<16>();
-        if V == 4 && !fours.is_empty() {
+        let by_hand = matches!(V, 4 | 5) && !fours.is_empty();
+        if by_hand {
             // SAFETY: as above, for the four planes of each chunk.
-            from = unsafe { four_planes(&mut sums, from, dense.plane, fours) };
+            from = unsafe {
+                match V {
+                    4 => four_planes(&mut sums, from, dense.plane, fours),
+                    _ => four_planes_of_five(&mut sums, from, dense.plane, fours),
+                }
+            };
         }
-        let done = if V == 4 { fours.len() * 16 } else { 0 };
+        let done = if by_hand { fours.len() * 16 } else { 0 };
         for block in blocks[done..].as_chunks::<4>().0 {
             // SAFETY: four blocks are 16 bytes; the tile's last vector ends within the run, as above.
             let (weights, pixels) = unsafe { (vld1q_s8(block.as_ptr().cast()), pixels::<V>(from)) };
