@@ -9,6 +9,7 @@ use pawgate::hw::actuator::{Position, SimulatedLatch};
 use pawgate::hw::camera::pictures::{Pictures, Play};
 use pawgate::hw::camera::{Camera, Frame, Timing};
 use pawgate::hw::clock::{Clock, Simulated};
+use pawgate::hw::fault::Injector;
 use pawgate::individuals::Individuals;
 use pawgate::journal::{Answer, Kind, Record};
 use pawgate::model::Classifier;
@@ -51,6 +52,7 @@ impl House {
             individuals: Individuals::nobody(),
             usage: Usage::default(),
             clocks: ClockWatch::synchronised(),
+            faults: Injector::none(),
             config,
         };
         let mut house = Self { chain: Chain::new(parts).unwrap(), clock, latch, sink: Memory::default() };

@@ -321,13 +321,23 @@ fn each_mistake_is_named_with_its_place_and_a_way_out() {
 }
 
 #[test]
-fn sources_that_cannot_be_read_yet_are_refused() {
-    for source in ["\"/dev/video0\"", "\"rtsp://camera/1\"", "\"0\"", "0", "[]", "[\"a\", \"-\"]", "\"\"", "[[\"a\"]]"] {
+fn sources_are_devices_programs_pictures_or_refused() {
+    use pawgate::hw::camera::Source;
+    for source in ["\"file:///etc/passwd\"", "\"gopher://a\"", "0", "[]", "[\"a\", \"-\"]", "[\"a\", \"/dev/video0\"]", "\"\"", "[[\"a\"]]"] {
         let found = problems(&format!("[camera]\nsource = {source}\n[door]\n"));
         assert_eq!((found.len(), found[0].key.as_str()), (1, "camera.source"), "{source}: {found:#?}");
     }
-    let config = good("[camera]\nsource = \"-\"\n[door]\n");
-    assert_eq!(config.camera().source, pawgate::hw::camera::Source::Stdin);
+    let source = |camera: &str| good(&format!("[camera]\n{camera}\n[door]\n")).camera().source.clone();
+    assert_eq!(source("source = \"-\""), Source::Stdin);
+    for device in ["/dev/video0", "/dev/v4l/by-id/usb-Cam-video-index0", "0", "name:USB Camera"] {
+        assert_eq!(source(&format!("source = \"{device}\"")), Source::Device(device.into()));
+    }
+    let Source::Program(command) = source("source = \"rpicam\"\nsize = \"1280x720\"\nfps = 8") else { panic!("a program") };
+    assert_eq!(command[0], "rpicam-vid");
+    assert!(command.windows(2).any(|pair| pair == ["--width", "1280"]) && command.windows(2).any(|pair| pair == ["--framerate", "8"]));
+    assert_eq!(source("command = [\"cat\", \"a b\"]"), Source::Program(vec!["cat".into(), "a b".into()]));
+    let found = problems("[camera]\nsource = \"-\"\ncommand = \"cat\"\n[door]\n");
+    assert_eq!((found.len(), found[0].key.as_str()), (1, "camera.command"), "{found:#?}");
     let found = problems("[door]\n");
     assert!(found[0].what.contains("no camera"), "{found:?}");
     let found = problems("[camera]\n[door]\n");

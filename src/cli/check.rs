@@ -50,6 +50,8 @@ fn summarise(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
     let source = match &camera.source {
         Source::Pictures(paths) => paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
         Source::Stdin => "standard input".to_owned(),
+        Source::Device(device) => format!("{device}, {}x{} or what comes nearest", camera.size[0], camera.size[1]),
+        Source::Program(command) => format!("the program {}", command.join(" ")),
     };
     writeln!(out, "camera   {source}; {} frames a second, good for {}", camera.fps, show_duration(camera.max_age))?;
     let vote = config.vote();

@@ -14,6 +14,7 @@ mod individuals;
 mod replay;
 mod run;
 mod setup;
+mod status;
 mod why;
 
 use std::borrow::Cow;
@@ -47,6 +48,8 @@ enum Command {
     Classify(classify::Args),
     /// Measure how fast the model runs on this machine, and where the time goes.
     Bench(bench::Args),
+    /// Say how a running pawgate is.
+    Status(status::Args),
     /// Show what happened: motion, decisions, doors, faults.
     Events(events::Args),
     /// Explain a decision: what was seen, which rule decided, what the door did.
@@ -83,6 +86,10 @@ pub enum Exit {
     Camera = 7,
     /// The file of enrolled animals could not be read or written.
     Individuals = 8,
+    /// A latch, feeder or input could not be opened or moved.
+    Device = 9,
+    /// No pawgate runs that could be asked.
+    NotRunning = 10,
 }
 
 impl From<Exit> for std::process::ExitCode {
@@ -121,6 +128,7 @@ impl Cli {
             Command::Classify(args) => classify::run(&args, &mut out),
             Command::Bench(args) => bench::run(&args, &mut out),
             Command::Events(args) => events::run(&args, &mut out),
+            Command::Status(args) => status::run(&args, &mut out),
             Command::Why(args) => why::run(&args, &mut out),
             Command::Enroll(args) => enroll::run(&args, &mut out),
             Command::Forget(args) => forget::run(&args, &mut out),

@@ -16,6 +16,7 @@ use crate::hw::camera::pictures::{Pictures, Play};
 use crate::hw::camera::stream::Stream;
 use crate::hw::camera::{Camera, CameraError, Frame, Timing};
 use crate::hw::clock::{Clock, Monotonic, Simulated};
+use crate::hw::fault::Injector;
 use crate::journal::{Answer, Kind, Record};
 use crate::policy::door::Phase;
 use crate::policy::rules::{ClockWatch, Usage};
@@ -80,6 +81,7 @@ impl Bench {
             }),
             usage: Usage::default(),
             clocks: ClockWatch::synchronised(),
+            faults: Injector::none(),
         };
         let chain = Chain::new(parts).map_err(|e| Failure::new(Exit::Config, e))?;
         Ok(Self { chain, clock, latch: door.map(|(_, latch)| latch), sink: Memory::default() })

@@ -10,14 +10,16 @@ use super::setup::{self, SourceArgs};
 use super::{Exit, Failure, ModelArgs};
 use crate::config::{Config, Current};
 use crate::hw::actuator::{SimulatedDispenser, SimulatedLatch};
-use crate::hw::camera::latest;
 use crate::hw::clock::{Clock, System};
+use crate::hw::fault::{Injector, Plan};
 use crate::individuals::Individuals;
 use crate::journal::ledger::Ledger;
 use crate::journal::{Journal, Kind, Record};
 use crate::policy::rules::{ClockWatch, Usage};
 use crate::service::chain::{Chain, Parts};
-use crate::service::live::{self, End, Signals};
+use crate::service::inputs::Inputs;
+use crate::service::live::{self, End, Signals, World};
+use crate::service::oversight::{self, Oversight};
 use crate::service::units::{Door, Feeder};
 use crate::service::{Journaled, Sink, explain};
 
@@ -43,6 +45,12 @@ pub(super) struct Args {
     /// Keep the journal in this folder. Without it the journal of the configuration is used, and none with the built-in one.
     #[arg(long, value_name = "DIR")]
     journal: Option<PathBuf>,
+    /// Write `pawgate status`'s file into this folder. systemd names it; without it and outside systemd, none is written.
+    #[arg(long, value_name = "DIR")]
+    runtime: Option<PathBuf>,
+    /// Let something fail, such as `camera-hang@2s+3s` (for tests).
+    #[arg(long, value_name = "PLAN", hide = true, requires = "simulate")]
+    inject: Option<Plan>,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -50,15 +58,16 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
     let ready = setup::load(args.config.as_deref(), Some(&args.source), &args.model)?;
     let clock: Arc<dyn Clock> = Arc::new(System::start());
+    let faults = Injector::new(args.inject.clone().unwrap_or_default());
     let signals = Signals::install().map_err(|e| Failure::new(Exit::Io, e))?;
-    let camera = args.source.open(&ready.config, Arc::clone(&clock)).map_err(|e| Failure::new(Exit::Camera, e))?;
-    let camera = latest::spawn("camera", camera).map_err(|e| Failure::new(Exit::Camera, e))?;
+    let opened = args.source.open(&ready.config, Arc::clone(&clock), &faults);
+    let mut camera = opened.map_err(|e| Failure::new(Exit::Camera, e))?;
     let mut settings = ready.config.journal().clone();
     if let Some(folder) = &args.journal {
         settings.folder.clone_from(folder);
     }
     let keeps = args.journal.is_some() || args.config.is_some();
-    let journal = keeps.then(|| Journal::open(settings.clone(), Arc::clone(&clock)));
+    let journal = keeps.then(|| Journal::open(settings.clone(), faults.journal_clock(Arc::clone(&clock))));
     let ledger = ready.config.feeder().and_then(|_| open_ledger(&settings.folder, &*clock));
     let usage = journal.as_ref().map_or_else(Usage::default, |journal| restore(journal, &ready.config, &*clock));
     let now = clock.now().mono;
@@ -74,6 +83,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
         usage,
         // The simulator runs where the clock is right from the start.
         clocks: ClockWatch::synchronised(),
+        faults: faults.clone(),
     };
     let mut chain = Chain::new(parts).map_err(|e| Failure::new(Exit::Config, e))?;
     let mut failed = None;
@@ -87,7 +97,17 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
     let mut sink = Journaled::new(journal, listener);
     let mut current = ready.current;
     let until = args.time.map(|time| now + time);
-    let end = live::run(&mut chain, &camera, &*clock, &mut sink, &signals, until, |chain, sink| {
+    let mut oversight = Oversight::new(status_folder(args), None);
+    let mut world = World {
+        camera: &mut camera,
+        clock: &*clock,
+        inputs: &mut Inputs,
+        signals: &signals,
+        until,
+        faults: &faults,
+        overseer: &mut oversight,
+    };
+    let end = live::run(&mut chain, &mut world, &mut sink, |chain, sink| {
         reload(chain, &mut current, args, &ready.classifier.metadata().labels, &ready.individuals, &*clock, sink);
     });
     let journal = sink.into_journal();
@@ -99,6 +119,10 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
         None if end == End::Camera => Ok(Exit::Camera),
         None => Ok(Exit::Ok),
     }
+}
+
+fn status_folder(args: &Args) -> Option<PathBuf> {
+    args.runtime.clone().or_else(|| std::env::var_os("RUNTIME_DIRECTORY").map(|_| oversight::runtime_folder()))
 }
 
 fn open_ledger(folder: &std::path::Path, clock: &dyn Clock) -> Option<Ledger> {

@@ -9,9 +9,12 @@ use jiff::SignedDuration;
 
 use super::{Exit, Failure, ModelArgs};
 use crate::config::{Config, ConfigError, Current};
+use crate::hw::camera::keeper::Keeper;
 use crate::hw::camera::pictures::{Pictures, Play};
-use crate::hw::camera::{self, Camera, CameraError, Source, Timing};
+use crate::hw::camera::program::Stop;
+use crate::hw::camera::{self, CameraError, Live, Open, Source, Timing};
 use crate::hw::clock::Clock;
+use crate::hw::fault::Injector;
 use crate::individuals::{Individuals, IndividualsError, ModelIdentity};
 use crate::journal::Record;
 use crate::model::Classifier;
@@ -32,7 +35,8 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 /// Where frames come from, in place of the configuration's camera.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct SourceArgs {
-    /// Frames from here: pictures or folders of them, played as a camera, or `-` for Y4M or MJPEG on standard input.
+    /// Frames from here, as `camera.source` of the configuration names them: a device (`/dev/video0`, `name:USB Camera`), `rpicam`,
+    /// `rtsp://…`; pictures or folders of them, played as a camera; `-` for Y4M or MJPEG on standard input.
     #[arg(long, value_name = "PATH", num_args = 1..)]
     camera: Vec<PathBuf>,
     /// How long each picture is shown.
@@ -47,24 +51,45 @@ pub(super) struct SourceArgs {
 }
 
 impl SourceArgs {
-    fn settings(&self, own: &camera::Settings) -> camera::Settings {
+    fn settings(&self, own: &camera::Settings) -> Result<camera::Settings, Failure> {
+        let fps = self.fps.unwrap_or(own.fps);
         let source = match self.camera.as_slice() {
             [] => own.source.clone(),
             [path] if path.as_os_str() == "-" => Source::Stdin,
+            [path] => match path.to_str().and_then(Live::of) {
+                Some(live) => {
+                    live.source(own.size, fps).map_err(|e| Failure::new(Exit::Usage, anyhow::anyhow!("--camera: {e}")))?
+                }
+                None => Source::Pictures(vec![path.clone()]),
+            },
             paths => Source::Pictures(paths.to_vec()),
         };
-        camera::Settings { source, fps: self.fps.unwrap_or(own.fps), max_age: own.max_age }
+        Ok(camera::Settings { source, fps, ..own.clone() })
     }
 
-    /// Opens the camera of `config`, on which [`load`] has put these arguments.
-    pub(super) fn open(&self, config: &Config, clock: Arc<dyn Clock>) -> Result<Box<dyn Camera>, CameraError> {
+    /// Opens the camera of `config`, on which [`load`] has put these arguments; devices and programs on the keeper's own thread, so
+    /// that one that is not there is opened when it comes.
+    pub(super) fn open(&self, config: &Config, clock: Arc<dyn Clock>, faults: &Injector) -> Result<Keeper, CameraError> {
         let settings = config.camera();
-        match &settings.source {
+        let open: Arc<Open> = match &settings.source {
             Source::Pictures(paths) => {
                 let play = Play { hold: self.hold, fps: settings.fps, repeat: self.repeat, ..Play::default() };
-                Ok(Box::new(Pictures::open(paths, play, Timing::Live(clock))?))
+                let (paths, time) = (paths.clone(), Timing::Live(Arc::clone(&clock)));
+                Arc::new(move |_: &Stop| Ok(Box::new(Pictures::open(&paths, play.clone(), time.clone())?)))
             }
-            Source::Stdin => camera::open(settings, Timing::Live(clock)),
+            Source::Stdin => {
+                let settings = settings.clone();
+                let time = Timing::Live(Arc::clone(&clock));
+                Arc::new(move |_: &Stop| camera::open(&settings, time.clone()))
+            }
+            Source::Device(_) | Source::Program(_) => camera::opener(settings, Arc::clone(&clock)),
+        };
+        let open = faults.camera(open);
+        match &settings.source {
+            // A recording has an end.
+            Source::Stdin => Keeper::recording(open(&Stop::default())?, settings.limits, clock),
+            Source::Pictures(_) if !self.repeat => Keeper::recording(open(&Stop::default())?, settings.limits, clock),
+            _ => Ok(Keeper::new(open, settings.limits, clock)),
         }
     }
 }
@@ -85,8 +110,11 @@ pub(super) fn load(path: Option<&Path>, source: Option<&SourceArgs>, model: &Mod
         None => Config::builtin(),
     }
     .map_err(refuse)?;
-    let config = match source.map(|source| source.settings(config.camera())) {
-        Some(camera) => config.with_camera(camera),
+    let config = match source {
+        Some(source) => {
+            let camera = source.settings(config.camera())?;
+            config.with_camera(camera)
+        }
         None => config,
     };
     let (classifier, identity) = model.or(config.model()).load_identified()?;

@@ -8,7 +8,7 @@ use super::error::Problems;
 use super::raw::{self, Raw};
 use super::value::{Given, Limited, Many, Real, Table, Text, Verb, show_duration};
 use super::{Device, Marks, Values};
-use crate::hw::camera::{self, Source};
+use crate::hw::camera::{self, Source, keeper};
 use crate::policy::rules::{Action, Period, Quota, Rule, TimeWindow};
 use crate::policy::{door, feeder, vote};
 use crate::vision::{motion, region::Region};
@@ -21,6 +21,9 @@ const MIN_PROBABILITY_DENY: f32 = 0.5;
 
 /// Most rules, and most entries of one list: every pair of names is compared.
 const MAX_ENTRIES: usize = 500;
+
+const SOURCES: &str =
+    "name a camera (\"/dev/video0\", \"rpicam\", \"rtsp://…\"), a folder of pictures, or \"-\" for standard input";
 
 const DAY: u64 = 86_400;
 const HOUR: u64 = 3600;
@@ -139,40 +142,56 @@ fn check_camera(
     folder: &Path,
 ) -> camera::Settings {
     if given.get().is_none() {
-        root.conflict("", None, "there is no camera", "add [camera] with source = \"a folder of pictures\"");
+        root.conflict("", None, "there is no camera", "add [camera] with source = \"/dev/video0\"");
     }
     let section = &mut root.inner("camera", given.span());
-    let source = check_source(section, &raw.source, folder);
+    let default = keeper::Limits::default();
+    let size = raw.size.get().map_or([640, 480], |size| size.0);
+    let fps = section.within("fps", &raw.fps, 5, 1..=60);
+    let frozen = section.within("frozen_after", &raw.frozen_after, default.frozen, seconds(2)..=seconds(DAY));
+    let silence = section.within("silence", &raw.silence, default.silence, millis(500)..=seconds(MINUTE));
     camera::Settings {
-        source,
-        fps: section.within("fps", &raw.fps, 5, 1..=60),
+        source: check_source(section, raw, folder, size, fps),
+        fps,
         max_age: section.within("max_age", &raw.max_age, seconds(1), millis(50)..=seconds(10)),
+        size,
+        limits: keeper::Limits { silence, frozen, black: frozen, ..default },
     }
 }
 
-fn check_source(section: &mut Section<'_>, given: &Given<Many<Text>>, folder: &Path) -> Source {
-    let items = given.items();
-    if items.is_empty() && section.span.is_some() {
-        let what = if given.get().is_some() { "the list is empty" } else { "the key is missing" };
-        section.conflict("source", given.span(), what, "name a folder of pictures, or \"-\" for standard input");
+fn check_source(section: &mut Section<'_>, raw: &raw::Camera, folder: &Path, size: [u32; 2], fps: u32) -> Source {
+    let items = raw.source.items();
+    if raw.command.get().is_some() {
+        if raw.source.get().is_some() {
+            let what = "there is a source and a command";
+            section.conflict("command", raw.command.span(), what, "delete one of the two");
+        }
+        let command: Vec<String> = raw.command.items().into_iter().map(|(_, Text(word))| word.clone()).collect();
+        if command.is_empty() {
+            section.conflict("command", raw.command.span(), "the list is empty", "name a program and its arguments");
+        }
+        return Source::Program(command);
     }
-    for (span, Text(source)) in &items {
-        let device = source.starts_with("/dev/") || source.contains("://") || source.bytes().all(|b| b.is_ascii_digit());
-        if device {
-            let what = format!("{source:?} is a device or an address, which this version does not read yet");
-            let hint = "name a picture, a folder of pictures, or \"-\" for standard input";
-            section.wrong("source", Some(span.clone()), what, hint);
-        } else if source == "-" && items.len() > 1 {
-            section.wrong(
-                "source",
-                Some(span.clone()),
-                "standard input stands beside other sources",
-                "write source = \"-\" alone",
-            );
+    if items.is_empty() && section.span.is_some() {
+        let what = if raw.source.get().is_some() { "the list is empty" } else { "the key is missing" };
+        section.conflict("source", raw.source.span(), what, SOURCES);
+    }
+    if items.len() > 1 {
+        for (span, Text(source)) in items.iter().filter(|(_, Text(source))| camera::Live::of(source).is_some() || source == "-")
+        {
+            let what = format!("{source:?} stands beside other sources");
+            section.wrong("source", Some(span.clone()), what, "write it alone; only pictures and folders can be a list");
         }
     }
     match items.as_slice() {
         [(_, Text(source))] if source == "-" => Source::Stdin,
+        [(span, Text(source))] => match camera::Live::of(source) {
+            None => Source::Pictures(vec![folder.join(source)]),
+            Some(live) => live.source(size, fps).unwrap_or_else(|what| {
+                section.wrong("source", Some(span.clone()), what, SOURCES);
+                Source::Stdin
+            }),
+        },
         items => Source::Pictures(items.iter().map(|(_, Text(source))| folder.join(source)).collect()),
     }
 }

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::value::{
-    ActionName, Clock, Count, Day, ExitName, Flag, Given, Many, PeriodName, Real, SafeStateName, Size, Span, SpeciesName,
-    Table, Tables, Text, Zone,
+    ActionName, Clock, Count, Day, ExitName, Flag, Given, Many, PeriodName, Pixels, Real, SafeStateName, Size, Span,
+    SpeciesName, Table, Tables, Text, Zone,
 };
 
 /// Configuration of pawgate. docs/configuration.md explains every key.
@@ -54,15 +54,27 @@ pub(super) struct Device {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Camera {
-    /// A picture, a folder of pictures, or a list of them, played as a camera; "-" is Y4M or MJPEG on standard input. Relative
-    /// paths begin at the folder of the configuration file.
+    /// A V4L2 camera by its path ("/dev/v4l/by-id/…", "/dev/video0"), number or name ("name:USB Camera"); "rpicam" is a Raspberry
+    /// Pi camera; "rtsp://…" or "http://…" a network camera; a picture, a folder of pictures, or a list of them is played as a
+    /// camera; "-" is Y4M or MJPEG on standard input. Relative paths begin at the folder of the configuration file.
     pub(super) source: Given<Many<Text>>,
+    /// In place of `source`: a program with its arguments that writes Y4M or MJPEG to its standard output.
+    pub(super) command: Given<Many<Text>>,
+    /// Width and height that a camera is asked for, in pixels.
+    #[schemars(extend("default" = "640x480"))]
+    pub(super) size: Given<Pixels>,
     /// Frames a second.
     #[schemars(range(min = 1, max = 60), extend("default" = 5))]
     pub(super) fps: Given<Count>,
     /// A frame older than this is unknown and decides nothing; "50ms" to "10s".
     #[schemars(extend("default" = "1s"))]
     pub(super) max_age: Given<Span>,
+    /// A camera that delivers nothing for so long is opened again, and is a fault meanwhile; "500ms" to "1m".
+    #[schemars(extend("default" = "2s"))]
+    pub(super) silence: Given<Span>,
+    /// The same for one that repeats one frame or shows only black; "2s" to "1d".
+    #[schemars(extend("default" = "10s"))]
+    pub(super) frozen_after: Given<Span>,
 }
 
 /// A part of the picture.

@@ -93,7 +93,23 @@ macro_rules! value {
     )* };
 }
 
-value!(Text, Span, Size, Count, Real, Flag, Clock, Day, Zone, ActionName, SpeciesName, SafeStateName, ExitName, PeriodName);
+value!(
+    Text,
+    Span,
+    Size,
+    Pixels,
+    Count,
+    Real,
+    Flag,
+    Clock,
+    Day,
+    Zone,
+    ActionName,
+    SpeciesName,
+    SafeStateName,
+    ExitName,
+    PeriodName
+);
 
 struct ScalarVisitor<T>(PhantomData<T>);
 
@@ -464,6 +480,25 @@ fn size(text: &str) -> Option<u64> {
     let unit = unit.strip_prefix(' ').unwrap_or(unit);
     let (_, factor) = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
     number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+/// Width and height of a picture.
+#[derive(Clone, Copy)]
+pub(super) struct Pixels(pub(super) [u32; 2]);
+
+impl Value for Pixels {
+    const EXPECTED: &'static str = r#"width and height in pixels, such as "640x480""#;
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9]{2,5}x[0-9]{2,5}$", "examples": ["640x480", "1280x720"] })
+    }
+
+    fn read(scalar: Scalar) -> Result<Self, Wrong> {
+        let Scalar::Text(text) = &scalar else { return Err(Self::other(&scalar)) };
+        let side = |side: &str| side.parse::<u32>().ok().filter(|side| (32..=8192).contains(side));
+        let sides = text.split_once('x').and_then(|(width, height)| Some([side(width)?, side(height)?]));
+        sides.map(Self).ok_or_else(|| Wrong { hint: Some("each is 32 to 8192".into()), ..Self::other(&scalar) })
+    }
 }
 
 /// A number of bytes as people write it.

@@ -6,8 +6,11 @@
 //! | [`camera`] | [`camera::Camera`] |
 //! | [`clock`] | [`clock::Clock`] |
 //!
+//! [`fault`] lets each of them fail on purpose.
+//!
 //! Nothing here decides; what a frame means or when a door opens belongs to [`crate::policy`].
 
 pub mod actuator;
 pub mod camera;
 pub mod clock;
+pub mod fault;

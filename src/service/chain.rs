@@ -3,6 +3,7 @@
 //! A *visit* begins with motion and ends when the picture is at rest, or when all frames of the vote's window show nobody although
 //! somebody was seen before. Each visit gets a decision of its own, and says why; frames of two visits are never weighed together.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use image::RgbImage;
@@ -12,6 +13,7 @@ use super::{Sink, explain};
 use crate::config::Config;
 use crate::hw::camera::{CameraError, Frame};
 use crate::hw::clock::{Clock, Monotonic, Now};
+use crate::hw::fault::{Injector, What};
 use crate::individuals::Individuals;
 use crate::journal::{Kind, Record};
 use crate::model::{Classifier, Doubt};
@@ -59,6 +61,8 @@ pub struct Parts {
     pub usage: Usage,
     /// Tells whether the wall clock can be believed.
     pub clocks: ClockWatch,
+    /// Lets inference fail on purpose.
+    pub faults: Injector,
 }
 
 /// Decides, frame by frame.
@@ -140,6 +144,11 @@ impl Chain {
     /// The door, if there is one.
     pub fn door(&self) -> Option<&Door> {
         self.parts.door.as_ref()
+    }
+
+    /// The feeder, if there is one.
+    pub fn feeder(&self) -> Option<&Feeder> {
+        self.parts.feeder.as_ref()
     }
 
     /// Frames that were classified so far.
@@ -261,7 +270,19 @@ impl Chain {
             return Ok(Evidence::Unknown(Reason::Unclear(Doubt::Flaw(flaw))));
         }
         self.classified += 1;
-        let scores = self.parts.classifier.infer_pixels(preprocess, &square).map_err(|e| e.to_string())?;
+        let faults = &self.parts.faults;
+        faults.hang(What::ClassifierHang);
+        if faults.strikes(What::ClassifierError) {
+            return Err("it fails, as planned".into());
+        }
+        // A panic in a kernel is a fault like any other: the door goes to its safe state and says why.
+        let infer = || {
+            faults.panic(What::ClassifierPanic);
+            self.parts.classifier.infer_pixels(preprocess, &square)
+        };
+        let scores =
+            catch_unwind(AssertUnwindSafe(infer)).map_err(|_| "inference panicked; please report the log".to_owned())?;
+        let scores = scores.map_err(|e| e.to_string())?;
         let mut evidence = Evidence::from(&self.parts.classifier.read(&scores, 1));
         if let Evidence::Animal(sighting) = &mut evidence {
             sighting.individual = self.parts.individuals.recognise(&scores.embedding);

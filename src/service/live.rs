@@ -1,4 +1,4 @@
-//! The chain on a real clock: frames as a camera's thread delivers them, deadlines, signals.
+//! The chain on a real clock: frames as a camera's thread delivers them, deadlines, inputs, signals.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use super::Sink;
 use super::chain::Chain;
-use crate::hw::camera::latest::{News, Receiver};
+use super::inputs::Inputs;
+use crate::hw::camera::keeper::{Keeper, News};
 use crate::hw::clock::{Clock, Monotonic};
+use crate::hw::fault::{Injector, What};
 use crate::policy::door::Phase;
 use crate::policy::fault::Fault;
 
-/// Longest wait: signals are looked at after it.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// Longest wait: inputs and signals are looked at after it.
+const PATIENCE: Duration = Duration::from_millis(25);
 /// How long the latch may take to be allowed to move to its safe state at the end.
-const PARTING: Duration = Duration::from_secs(3);
-/// A camera that says nothing for so long hangs.
-pub const SILENCE: Duration = Duration::from_secs(5);
+const PARTING: Duration = Duration::from_millis(1500);
 
 /// What the outside asks for.
 #[derive(Debug, Clone, Default)]
@@ -68,13 +68,43 @@ impl End {
     }
 }
 
+/// Who watches the loop from outside.
+pub trait Overseer {
+    /// The loop has turned over at `now`. `progress` is when the camera last achieved something ([`Keeper::progress`]).
+    fn turned(&mut self, now: Monotonic, progress: Monotonic, chain: &Chain);
+
+    /// The configuration is being read again; the next turn ends that.
+    fn reloading(&mut self);
+
+    /// The end has begun.
+    fn stopping(&mut self, why: &str);
+}
+
+/// What the chain lives with.
+pub struct World<'a> {
+    /// Its camera.
+    pub camera: &'a mut Keeper,
+    /// Its time.
+    pub clock: &'a dyn Clock,
+    /// Buttons and beams.
+    pub inputs: &'a mut Inputs,
+    /// What the outside asks for.
+    pub signals: &'a Signals,
+    /// When to end at the latest.
+    pub until: Option<Monotonic>,
+    /// Lets this loop fail on purpose.
+    pub faults: &'a Injector,
+    /// Who is told of each turn.
+    pub overseer: &'a mut dyn Overseer,
+}
+
 /// The state of the camera, as the loop knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum View {
-    /// Frames came until then.
-    Frames(Monotonic),
-    /// It says nothing.
-    Silent,
+    /// Frames come, or the first has not come yet.
+    Frames,
+    /// It is in trouble.
+    Trouble,
     /// No more frames, at the end of a recording or after a loss.
     Over(End),
 }
@@ -82,21 +112,21 @@ enum View {
 /// Runs until something ends it. `reload` is called when a signal asks for it.
 pub fn run(
     chain: &mut Chain,
-    camera: &Receiver,
-    clock: &dyn Clock,
+    world: &mut World<'_>,
     sink: &mut dyn Sink,
-    signals: &Signals,
-    until: Option<Monotonic>,
     mut reload: impl FnMut(&mut Chain, &mut dyn Sink),
 ) -> End {
+    let clock = world.clock;
     chain.start(clock, sink);
-    let mut view = View::Frames(clock.now().mono);
+    let mut view = View::Frames;
     let end = loop {
+        world.faults.hang(What::DeciderHang);
+        world.faults.panic(What::DeciderPanic);
         let now = clock.now().mono;
-        if signals.stop.load(Ordering::Relaxed) {
+        if world.signals.stop.load(Ordering::Relaxed) {
             break End::Signal;
         }
-        if until.is_some_and(|until| now >= until) {
+        if world.until.is_some_and(|until| now >= until) {
             break End::Time;
         }
         if let View::Over(end) = view
@@ -104,13 +134,23 @@ pub fn run(
         {
             break end;
         }
-        if signals.reload.swap(false, Ordering::Relaxed) {
+        if world.signals.reload.swap(false, Ordering::Relaxed) {
+            world.overseer.reloading();
             reload(chain, sink);
         }
-        let due = [chain.deadline(), until].into_iter().flatten().map(|due| due.since(now)).min();
-        view = listen(chain, camera, clock, sink, view, due.map_or(PATIENCE, |due| due.min(PATIENCE)));
+        world.inputs.poll(chain, clock, sink);
+        let due = [chain.deadline(), world.until].into_iter().flatten().map(|due| due.since(now)).min();
+        view = listen(chain, world.camera, clock, sink, view, due.map_or(PATIENCE, |due| due.min(PATIENCE)));
         sink.notices();
+        world.overseer.turned(clock.now().mono, world.camera.progress(), chain);
     };
+    world.overseer.stopping(end.reason());
+    part(chain, end, clock, sink);
+    end
+}
+
+/// Sends the latch to its safe state, which it may have to wait for.
+fn part(chain: &mut Chain, end: End, clock: &dyn Clock, sink: &mut dyn Sink) {
     chain.stop(end.reason(), clock, sink);
     let last = clock.now().mono + PARTING;
     while let (Some(due), now) = (chain.deadline(), clock.now().mono)
@@ -120,24 +160,18 @@ pub fn run(
         chain.tick(clock, sink);
     }
     sink.notices();
-    end
 }
 
-fn listen(chain: &mut Chain, camera: &Receiver, clock: &dyn Clock, sink: &mut dyn Sink, view: View, limit: Duration) -> View {
-    if let View::Over(_) = view {
-        std::thread::sleep(limit);
-        chain.tick(clock, sink);
-        return view;
-    }
+fn listen(chain: &mut Chain, camera: &mut Keeper, clock: &dyn Clock, sink: &mut dyn Sink, view: View, limit: Duration) -> View {
     match camera.wait(limit) {
         News::Frame(frame) => {
-            if view == View::Silent {
+            if view == View::Trouble {
                 chain.recovered(Fault::Camera, "the camera delivers frames again", clock, sink);
             }
             chain.frame(&frame, clock, sink);
-            View::Frames(clock.now().mono)
+            View::Frames
         }
-        News::Fault(error) => {
+        News::Passing(error) => {
             chain.camera_error(&error, clock, sink);
             view
         }
@@ -145,20 +179,23 @@ fn listen(chain: &mut Chain, camera: &Receiver, clock: &dyn Clock, sink: &mut dy
             chain.rest(clock, sink);
             View::Over(End::Recording)
         }
-        News::Lost(error) => {
+        News::Gone(error) => {
             chain.fault(Fault::Camera, &format!("the camera is lost: {error}"), clock, sink);
             View::Over(End::Camera)
         }
+        // One event a trouble, however often the camera is tried again.
+        News::Trouble(trouble) if view == View::Trouble => {
+            log::debug!("{trouble}");
+            chain.tick(clock, sink);
+            view
+        }
+        News::Trouble(trouble) => {
+            chain.fault(Fault::Camera, &trouble.to_string(), clock, sink);
+            View::Trouble
+        }
         News::Nothing => {
             chain.tick(clock, sink);
-            match view {
-                View::Frames(last) if clock.now().mono.since(last) >= SILENCE => {
-                    let what = format!("the camera has delivered nothing for {} s", SILENCE.as_secs());
-                    chain.fault(Fault::Camera, &what, clock, sink);
-                    View::Silent
-                }
-                view => view,
-            }
+            view
         }
     }
 }

@@ -3,18 +3,20 @@
 //! | module | does |
 //! |---|---|
 //! | [`chain`] | one frame after the other through motion, classifier, vote and rules |
-//! | [`live`] | a camera's thread, signals and deadlines around it |
+//! | [`live`] | a camera's thread, inputs, signals and deadlines around it |
+//! | [`inputs`] | buttons and beams as events of the door |
+//! | [`oversight`] | what systemd, `pawgate status` and the latch's guard see |
 //! | [`units`] | the door and the feeder with their actuators |
 //! | [`explain`] | what was weighed, as a [`crate::journal::Record`] |
-
 //!
 //! [`chain::Chain`] is synchronous and takes the time from a [`crate::hw::clock::Clock`]: the service, `replay` and `demo` drive the very
 //! same code.
 
 pub mod chain;
 pub mod explain;
+pub mod inputs;
 pub mod live;
-
+pub mod oversight;
 pub mod units;
 
 use image::RgbImage;

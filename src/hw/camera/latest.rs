@@ -4,10 +4,11 @@
 //! The thread cannot be stopped while it waits for its camera. It ends with the first frame after the [`Receiver`] was dropped,
 //! and nobody waits for it.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::{Camera, CameraError, Frame};
+use super::program::Stop;
+use super::{Camera, CameraError, Frame, Open};
 
 /// What [`Receiver::wait`] learnt.
 #[derive(Debug)]
@@ -58,24 +59,38 @@ pub fn slot() -> (Sender, Receiver) {
 ///
 /// # Errors
 /// [`CameraError::NoThread`].
-pub fn spawn(name: &str, mut camera: Box<dyn Camera>) -> Result<Receiver, CameraError> {
+pub fn spawn(name: &str, camera: Box<dyn Camera>) -> Result<Receiver, CameraError> {
     let (sender, receiver) = slot();
-    let thread = std::thread::Builder::new().name(name.into());
-    let pump = move || {
-        loop {
-            let goes_on = match camera.next() {
-                Ok(Some(frame)) => sender.frame(frame),
-                Err(error) if error.is_passing() => sender.fault(error),
-                Ok(None) => return sender.end(Ok(())),
-                Err(error) => return sender.end(Err(error)),
-            };
-            if !goes_on {
-                return;
-            }
-        }
-    };
-    thread.spawn(pump).map_err(CameraError::NoThread)?;
+    std::thread::Builder::new().name(name.into()).spawn(move || pump(camera, sender)).map_err(CameraError::NoThread)?;
     Ok(receiver)
+}
+
+/// As [`spawn`], for a camera that the thread opens first: opening may hang as reading does.
+///
+/// # Errors
+/// [`CameraError::NoThread`].
+pub fn spawn_opening(name: &str, open: Arc<Open>, stop: Stop) -> Result<Receiver, CameraError> {
+    let (sender, receiver) = slot();
+    let work = move || match open(&stop) {
+        Ok(camera) => pump(camera, sender),
+        Err(error) => sender.end(Err(error)),
+    };
+    std::thread::Builder::new().name(name.into()).spawn(work).map_err(CameraError::NoThread)?;
+    Ok(receiver)
+}
+
+fn pump(mut camera: Box<dyn Camera>, sender: Sender) {
+    loop {
+        let goes_on = match camera.next() {
+            Ok(Some(frame)) => sender.frame(frame),
+            Err(error) if error.is_passing() => sender.fault(error),
+            Ok(None) => return sender.end(Ok(())),
+            Err(error) => return sender.end(Err(error)),
+        };
+        if !goes_on {
+            return;
+        }
+    }
 }
 
 impl Shared {
@@ -121,7 +136,23 @@ impl Drop for Sender {
     }
 }
 
+/// Tells whether a camera's thread still runs.
+#[derive(Debug)]
+pub struct Probe(Weak<Shared>);
+
+impl Probe {
+    /// Whether it does: a thread that hangs holds its side of the slot.
+    pub fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
 impl Receiver {
+    /// Lets go of the camera and tells whether its thread does so too.
+    pub fn probe(self) -> Probe {
+        Probe(Arc::downgrade(&self.0))
+    }
+
     /// Waits for news, `limit` at most: a fault first, then the newest frame, then the end or why the camera was lost. What was
     /// told is told once; after it every call says [`News::End`].
     pub fn wait(&self, limit: Duration) -> News {

@@ -4,13 +4,19 @@
 //! |---|---|
 //! | [`pictures`] | pictures and folders of them, played as a camera |
 //! | [`stream`] | Y4M and MJPEG from anything that can be read |
+//! | [`live`] | texts that name devices and network cameras |
+//! | [`program`] | programs that write such streams: `rpicam-vid`, `ffmpeg`, pawgate's own reader of V4L2 devices |
 //! | [`latest`] | a camera on its own thread, and the one frame that waits for its reader |
+//! | [`keeper`] | a camera that is watched, and opened again for ever |
 //!
 //! A [`Camera`] is pulled: `run` gives each a thread ([`latest::spawn`]), `replay` and `demo` pull as fast as they go. What a frame
 //! shows, and whether it is too old to be judged, belongs to [`crate::vision`].
 
+pub mod keeper;
 pub mod latest;
+mod live;
 pub mod pictures;
+pub mod program;
 pub mod stream;
 
 use std::path::PathBuf;
@@ -19,6 +25,8 @@ use std::time::Duration;
 
 use image::RgbImage;
 use thiserror::Error;
+
+pub use live::Live;
 
 use super::clock::{Clock, Monotonic};
 use crate::vision::DecodeError;
@@ -32,6 +40,10 @@ pub struct Settings {
     pub fps: u32,
     /// A frame older than this is *unknown*.
     pub max_age: Duration,
+    /// Width and height that a device is asked for, in pixels; it gives what comes nearest.
+    pub size: [u32; 2],
+    /// What it may do before it is in trouble.
+    pub limits: keeper::Limits,
 }
 
 /// Where frames come from.
@@ -41,7 +53,14 @@ pub enum Source {
     Pictures(Vec<PathBuf>),
     /// Y4M or MJPEG on standard input (told apart by their first bytes).
     Stdin,
+    /// A V4L2 device: its path, number or name ([`v4l2`]).
+    Device(String),
+    /// A program that writes Y4M or MJPEG to its standard output.
+    Program(Vec<String>),
 }
+
+/// Opens a camera; what it starts is registered with the [`program::Stop`], so that it can be ended from outside.
+pub type Open = dyn Fn(&program::Stop) -> Result<Box<dyn Camera>, CameraError> + Send + Sync;
 
 /// One frame.
 #[derive(Debug, Clone)]
@@ -88,18 +107,39 @@ impl std::fmt::Debug for Timing {
     }
 }
 
-/// Opens the camera that `settings` name, with the usual pace and noise of [`pictures::Play`].
+/// Opens the recording that `settings` name, with the usual pace and noise of [`pictures::Play`].
 ///
 /// # Errors
-/// [`CameraError`] says what cannot be opened and why.
+/// [`CameraError`] says what cannot be opened and why. A device or program is no recording: [`opener`] is for those.
 pub fn open(settings: &Settings, timing: Timing) -> Result<Box<dyn Camera>, CameraError> {
-    Ok(match &settings.source {
+    match &settings.source {
         Source::Pictures(paths) => {
             let play = pictures::Play { fps: settings.fps, ..pictures::Play::default() };
-            Box::new(pictures::Pictures::open(paths, play, timing)?)
+            Ok(Box::new(pictures::Pictures::open(paths, play, timing)?))
         }
-        Source::Stdin => Box::new(stream::Stream::new("standard input", std::io::stdin(), settings.fps, timing)),
-    })
+        Source::Stdin => Ok(Box::new(stream::Stream::new("standard input", std::io::stdin(), settings.fps, timing))),
+        Source::Device(_) | Source::Program(_) => program(settings).start(timing, &program::Stop::default()),
+    }
+}
+
+/// What opens the device or program that `settings` name, and opens it again.
+pub fn opener(settings: &Settings, clock: Arc<dyn Clock>) -> Arc<Open> {
+    let program = program(settings);
+    Arc::new(move |stop: &program::Stop| program.start(Timing::Live(Arc::clone(&clock)), stop))
+}
+
+/// The program that writes a source's frames: for a device pawgate itself, which may have been replaced on disk meanwhile.
+fn program(settings: &Settings) -> program::Program {
+    let [width, height] = settings.size;
+    let command = match &settings.source {
+        Source::Program(command) => command.clone(),
+        Source::Device(device) => {
+            let (size, fps) = (format!("{width}x{height}"), settings.fps.to_string());
+            ["/proc/self/exe", "camera-feed", "--size", &size, "--fps", &fps, "--", device].map(str::to_owned).to_vec()
+        }
+        Source::Pictures(_) | Source::Stdin => vec![],
+    };
+    program::Program { command, fps: settings.fps }
 }
 
 /// Why there is no frame.
@@ -135,6 +175,14 @@ pub enum CameraError {
         /// What is wrong with it.
         error: stream::StreamError,
     },
+    /// A program that should write frames does not.
+    #[error("{name} {error}")]
+    Program {
+        /// Its name.
+        name: String,
+        /// What became of it.
+        error: program::ProgramError,
+    },
     /// The camera's thread cannot be started.
     #[error("the camera's thread cannot be started: {0}; is memory or the number of processes limited?")]
     NoThread(std::io::Error),
@@ -149,7 +197,7 @@ impl CameraError {
         match self {
             Self::Picture { .. } | Self::Folder { .. } => true,
             Self::Stream { error, .. } => error.is_passing(),
-            Self::NoPictures(_) | Self::NoneReadable(_) | Self::NoThread(_) | Self::Died => false,
+            Self::NoPictures(_) | Self::NoneReadable(_) | Self::Program { .. } | Self::NoThread(_) | Self::Died => false,
         }
     }
 }

@@ -1,0 +1,276 @@
+//! What others see of a running pawgate: systemd (readiness, watchdog), `pawgate status` (a file), and the latch's guard.
+//!
+//! The watchdog is fed by real progress only: the deciding loop has turned over, *and* the camera has achieved something since the last
+//! time (a frame came, or an attempt to open it came to an end). A thread that hangs is neither, whichever it is.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
+use sd_notify::NotifyState;
+use serde::{Deserialize, Serialize};
+
+use super::chain::Chain;
+use super::live::Overseer;
+use crate::hw::clock::Monotonic;
+
+/// How often the status file is written when nothing changes.
+const STATUS_EVERY: Duration = Duration::from_secs(5);
+/// A status older than this is that of a pawgate that hangs.
+pub const STALE: Duration = Duration::from_secs(15);
+/// The status file's name.
+pub const STATUS_FILE: &str = "status.json";
+/// Where it lies unless systemd names another folder (`RuntimeDirectory=`).
+pub const RUNTIME_FOLDER: &str = "/run/pawgate";
+
+/// What a running pawgate says about itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its process.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// When it was started.
+    pub started: Timestamp,
+    /// When this was written.
+    pub written: Timestamp,
+    /// The same as seconds since the machine was started: a clock that nobody sets.
+    pub written_uptime: f64,
+    /// The door's state, where there is a door.
+    pub door: Option<String>,
+    /// What is wrong with it.
+    pub door_faults: Vec<String>,
+    /// What is wrong with the feeder.
+    pub feeder_faults: Vec<String>,
+    /// Whether a feeder is there.
+    pub feeder: bool,
+    /// Seconds since the camera last achieved something.
+    pub camera_age: f64,
+    /// Frames that were classified since the start.
+    pub classified: u64,
+    /// Why it is ending, if it is.
+    pub stopping: Option<String>,
+}
+
+impl Status {
+    /// Seconds since it was written.
+    pub fn age(&self) -> f64 {
+        uptime() - self.written_uptime
+    }
+}
+
+/// Seconds since the machine was started.
+fn uptime() -> f64 {
+    let time = clock_gettime(ClockId::Boottime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// Folder of the status file: systemd's, or the usual one.
+pub fn runtime_folder() -> PathBuf {
+    // With several folders, systemd separates them by colons.
+    let folder = std::env::var("RUNTIME_DIRECTORY").ok().and_then(|folders| folders.split(':').next().map(PathBuf::from));
+    folder.filter(|folder| folder.is_absolute()).unwrap_or_else(|| RUNTIME_FOLDER.into())
+}
+
+/// Called with each turn of the loop.
+pub type Beat = Box<dyn Fn()>;
+
+/// Tells others.
+pub struct Oversight {
+    /// None where nothing is to be written.
+    folder: Option<PathBuf>,
+    /// Tells the latch's guard that the loop turns over.
+    beat: Option<Beat>,
+    watchdog: Option<Duration>,
+    fed: Option<(Monotonic, Monotonic)>,
+    started: Timestamp,
+    shown: Option<(Monotonic, Status)>,
+    ready: bool,
+    reloading: bool,
+    stopping: Option<String>,
+    /// Told once.
+    failed: bool,
+}
+
+impl Oversight {
+    /// `folder` is where the status file goes. The watchdog's time comes from systemd's environment.
+    pub fn new(folder: Option<PathBuf>, beat: Option<Beat>) -> Self {
+        Self {
+            folder,
+            beat,
+            watchdog: sd_notify::watchdog_enabled(),
+            fed: None,
+            started: Timestamp::now(),
+            shown: None,
+            ready: false,
+            reloading: false,
+            stopping: None,
+            failed: false,
+        }
+    }
+
+    /// Whether the watchdog gets a sign of life now: four times in its period, and only for progress.
+    fn feeds(&mut self, now: Monotonic, progress: Monotonic) -> bool {
+        let Some(period) = self.watchdog else { return false };
+        let due = self.fed.is_none_or(|(at, seen)| now.since(at) >= period / 4 && progress > seen);
+        if due {
+            self.fed = Some((now, progress));
+        }
+        due
+    }
+
+    fn show(&mut self, now: Monotonic, progress: Monotonic, chain: &Chain) {
+        let Some(folder) = self.folder.clone() else { return };
+        let names = |faults: crate::policy::fault::Faults| faults.iter().map(|fault| fault.to_string()).collect::<Vec<_>>();
+        let door = chain.door().map(|door| door.state());
+        let feeder = chain.feeder().map(|feeder| feeder.state());
+        let status = Status {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            started: self.started,
+            written: Timestamp::now(),
+            written_uptime: uptime(),
+            door: door.map(|state| state.phase().name().to_owned()),
+            door_faults: door.map(|state| names(state.faults())).unwrap_or_default(),
+            feeder_faults: feeder.map(|state| names(state.faults())).unwrap_or_default(),
+            feeder: feeder.is_some(),
+            camera_age: now.since(progress).as_secs_f64(),
+            classified: chain.classified(),
+            stopping: self.stopping.clone(),
+        };
+        let same = |(at, last): &(Monotonic, Status)| {
+            now.since(*at) < STATUS_EVERY
+                && (&last.door, &last.door_faults, &last.feeder_faults, &last.stopping)
+                    == (&status.door, &status.door_faults, &status.feeder_faults, &status.stopping)
+        };
+        if self.shown.as_ref().is_some_and(same) {
+            return;
+        }
+        if let Err(error) = write(&folder, &status)
+            && !std::mem::replace(&mut self.failed, true)
+        {
+            log::warn!("`pawgate status` will see nothing: {} cannot be written ({error})", folder.join(STATUS_FILE).display());
+        }
+        let line = status.line();
+        if self.shown.as_ref().is_none_or(|(_, last)| last.line() != line) {
+            notify(&[NotifyState::Status(&line)]);
+        }
+        self.shown = Some((now, status));
+    }
+}
+
+impl Status {
+    /// For people, on one line.
+    pub fn line(&self) -> String {
+        let door = self.door.as_ref().map(|state| format!("door {state}"));
+        let feeder = self.feeder.then(|| "feeder ready".to_owned()).filter(|_| self.feeder_faults.is_empty());
+        let mut faults: Vec<_> = self.door_faults.iter().chain(&self.feeder_faults).map(String::as_str).collect();
+        faults.dedup();
+        let faults = (!faults.is_empty()).then(|| format!("FAULT: {}", faults.join("; ")));
+        [door, feeder, faults, self.stopping.clone()].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// In one step: whoever reads sees the old or the new, never a part.
+fn write(folder: &Path, status: &Status) -> std::io::Result<()> {
+    let (path, temporary) = (folder.join(STATUS_FILE), folder.join(".status.json.new"));
+    let mut file = std::fs::File::create(&temporary)?;
+    serde_json::to_writer(&mut file, status)?;
+    file.write_all(b"\n")?;
+    std::fs::rename(temporary, path)
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    // Without systemd there is nobody to tell, and that is no error.
+    if let Err(error) = sd_notify::notify(states) {
+        log::warn!("systemd cannot be told how pawgate is: {error}");
+    }
+}
+
+impl Overseer for Oversight {
+    fn turned(&mut self, now: Monotonic, progress: Monotonic, chain: &Chain) {
+        if let Some(beat) = &self.beat {
+            beat();
+        }
+        self.show(now, progress, chain);
+        if !std::mem::replace(&mut self.ready, true) || std::mem::take(&mut self.reloading) {
+            notify(&[NotifyState::Ready]);
+        }
+        if self.feeds(now, progress) {
+            notify(&[NotifyState::Watchdog]);
+        }
+    }
+
+    fn reloading(&mut self) {
+        self.reloading = true;
+        let mut states = vec![NotifyState::Reloading];
+        states.extend(NotifyState::monotonic_usec_now());
+        notify(&states);
+    }
+
+    fn stopping(&mut self, why: &str) {
+        self.stopping = Some(format!("ending: {why}"));
+        notify(&[NotifyState::Stopping]);
+    }
+}
+
+impl Drop for Oversight {
+    fn drop(&mut self) {
+        // A status that stays would say that pawgate runs.
+        if let Some(folder) = &self.folder {
+            std::fs::remove_file(folder.join(STATUS_FILE)).ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn oversight(watchdog: Option<u64>) -> Oversight {
+        let mut oversight = Oversight::new(None, None);
+        oversight.watchdog = watchdog.map(Duration::from_secs);
+        oversight
+    }
+
+    #[test]
+    fn the_watchdog_is_fed_by_progress_alone() {
+        let at = |seconds: u64| Monotonic::new(Duration::from_secs(seconds));
+        let mut oversight = oversight(Some(8));
+        assert!(oversight.feeds(at(0), at(0)));
+        assert!(!oversight.feeds(at(1), at(1)), "not before a quarter of its period");
+        assert!(oversight.feeds(at(2), at(1)));
+        // The loop turns over, but the camera hangs.
+        assert!((3..60).all(|second| !oversight.feeds(at(second), at(1))));
+        assert!(oversight.feeds(at(60), at(59)));
+        assert!(!self::oversight(None).feeds(at(9), at(9)));
+    }
+
+    #[test]
+    fn a_status_names_what_is_wrong() {
+        let status = Status {
+            pid: 1,
+            version: "1".into(),
+            started: Timestamp::UNIX_EPOCH,
+            written: Timestamp::UNIX_EPOCH,
+            written_uptime: uptime(),
+            door: Some("locked".into()),
+            door_faults: vec![],
+            feeder_faults: vec![],
+            feeder: true,
+            camera_age: 0.1,
+            classified: 7,
+            stopping: None,
+        };
+        assert_eq!(status.line(), "door locked, feeder ready");
+        let faulty = Status { door_faults: vec!["a".into()], feeder_faults: vec!["a".into(), "b".into()], ..status.clone() };
+        assert_eq!(faulty.line(), "door locked, FAULT: a; b");
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &status).unwrap();
+        let read: Status = serde_json::from_slice(&std::fs::read(folder.path().join(STATUS_FILE)).unwrap()).unwrap();
+        assert_eq!(read, status);
+        assert!(read.age() < 60.0);
+    }
+}
