@@ -3,9 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use pawgate::config::{Config, ConfigError, Current, Problem, schema};
+use pawgate::hw::actuator::Position;
+use pawgate::hw::actuator::gpio::{Active, Bias, LineSettings};
+use pawgate::hw::actuator::servo::PulseWidth;
+use pawgate::hw::actuator::settings::Drive;
+use pawgate::hw::inputs::InputSettings;
 use pawgate::individuals::{Individuals, ModelIdentity, Picture, Roster};
 use pawgate::model::{Label, Species};
 use pawgate::policy::rules::{Action, Period};
+use pawgate::service::inputs::Press;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -17,8 +23,11 @@ name = "hall"
 time_zone = "Europe/Berlin"
 [camera]
 source = ["a.jpg", "b"]
+size = "800x600"
 fps = 10
 max_age = "800ms"
+silence = "4s"
+frozen_after = "1m"
 [region]
 left = 0.25
 top = 0.5
@@ -63,10 +72,36 @@ safe_state = "unlocked"
 exit = "always"
 exit_open_for = "7s"
 max_override = "1h"
+[door.latch]
+drive = "servo"
+pwm_chip = 2
+pwm_channel = 1
+locked_us = 900
+unlocked_us = 2100
+off_after = "2s"
+[door.sensor]
+line = "GPIO5"
+active = "high"
+bias = "pull-down"
+position = "unlocked"
+[door.beam]
+line = "6"
+[door.button]
+line = "gpiochip1:6"
+action = "lock"
+lasting = "2h"
+[door.exit_sensor]
+line = "7"
 [feeder]
 max_per_day = 8
 min_interval = "10s"
 portion_time = "20s"
+[feeder.motor]
+line = "8"
+active = "low"
+turn = "1500ms"
+[gpio]
+chip = "pinctrl-rp1"
 [individuals]
 file = "pets.json"
 min_pictures = 12
@@ -191,6 +226,63 @@ fn every_key_reaches_its_setting() {
     assert_eq!((journal.folder.clone(), journal.keep_for.as_secs()), (folder("log"), 7 * 86_400));
     assert_eq!((journal.max_bytes, journal.reserve_bytes, journal.snapshots), (2 << 30, 1_000_000_000, false));
     assert_eq!(config.model(), Some(folder("model.onnx").as_path()));
+    let camera = config.camera();
+    assert_eq!((camera.size, camera.limits.silence.as_secs()), ([800, 600], 4));
+    assert_eq!((camera.limits.frozen.as_secs(), camera.limits.black.as_secs()), (60, 60));
+}
+
+fn line(chip: &str, line: &str, active: Active) -> LineSettings {
+    LineSettings { chip: chip.parse().unwrap(), line: line.parse().unwrap(), active }
+}
+
+#[test]
+fn every_pin_reaches_its_device() {
+    let config = good(FULL);
+    let devices = config.devices();
+    let latch = devices.latch.as_ref().unwrap();
+    let Drive::Servo(servo) = &latch.drive else { panic!("{latch:?}") };
+    let [locked, unlocked] = [900, 2100].map(|micros| PulseWidth::micros(micros).unwrap());
+    assert_eq!((servo.chip, servo.channel, servo.locked, servo.unlocked), (2, 1, locked, unlocked));
+    assert_eq!(servo.off_after.unwrap().as_secs(), 2);
+    let sensor = latch.sensor.as_ref().unwrap();
+    let gpio = |line, bias| InputSettings::Gpio { line, bias };
+    assert_eq!(sensor.input, gpio(line("pinctrl-rp1", "GPIO5", Active::High), Bias::PullDown));
+    assert_eq!(sensor.active, Position::Unlocked);
+    let inputs = &devices.inputs;
+    assert_eq!(inputs.beam, Some(gpio(line("pinctrl-rp1", "6", Active::Low), Bias::PullUp)));
+    assert_eq!(inputs.exit, Some(gpio(line("pinctrl-rp1", "7", Active::Low), Bias::PullUp)));
+    let button = inputs.button.as_ref().unwrap();
+    assert_eq!(button.input, gpio(line("/dev/gpiochip1", "6", Active::Low), Bias::PullUp));
+    assert_eq!((button.press, button.lasting.as_secs()), (Press::Lock, 7200));
+    let motor = devices.motor.as_ref().unwrap();
+    assert_eq!((&motor.line, motor.turn.as_millis()), (&line("pinctrl-rp1", "8", Active::Low), 1500));
+
+    let latch = |keys: &str| good(&format!("{MINIMAL}[door.latch]\n{keys}")).devices().latch.clone().unwrap().drive;
+    let hold = latch("drive = \"hold\"\nline = \"17\"\nenergised = \"locked\"\nactive = \"low\"\n");
+    assert_eq!(hold, Drive::GpioHold { line: line("gpiochip0", "17", Active::Low), energised: Position::Locked });
+    let pulse = latch("drive = \"pulse\"\nunlock_line = \"1\"\nlock_line = \"2\"\npulse = \"50ms\"\n");
+    let Drive::GpioPulse { unlock, lock, width } = pulse else { panic!("{pulse:?}") };
+    assert_eq!((unlock, lock), (line("gpiochip0", "1", Active::High), line("gpiochip0", "2", Active::High)));
+    assert_eq!(width.as_millis(), 50);
+}
+
+#[test]
+fn pins_that_cannot_be_are_named() {
+    let cases = [
+        ("[door.latch]\n", "door.latch.drive", "missing"),
+        ("[door.latch]\ndrive = \"hold\"\n", "door.latch.line", "missing"),
+        ("[door.latch]\ndrive = \"hold\"\nline = 17\n", "door.latch.line", "expected a GPIO line"),
+        ("[door.latch]\ndrive = \"hold\"\nline = \"1\"\npulse = \"1s\"\n", "door.latch.pulse", "means nothing"),
+        ("[door.latch]\ndrive = \"servo\"\nlocked_us = 2000\n", "door.latch.unlocked_us", "would not move"),
+        ("[door.latch]\ndrive = \"pulse\"\nunlock_line = \"1\"\nlock_line = \"1\"\n", "door.latch", "the same line"),
+        ("[door.latch]\ndrive = \"hold\"\nline = \"1\"\n[door.beam]\nline = \"1\"\n", "door.beam", "the same line"),
+        ("[door.sensor]\nline = \"1\"\n", "door.sensor", "no [door.latch]"),
+        ("[gpio]\nchip = \"7\"\n", "gpio.chip", "no GPIO chip"),
+    ];
+    for (text, key, what) in cases {
+        let found = problems(&format!("{MINIMAL}{text}"));
+        assert!(found.len() == 1 && found[0].key == key && found[0].what.contains(what), "{text}\n{found:#?}");
+    }
 }
 
 #[test]
@@ -214,7 +306,7 @@ fn bom_and_windows_line_ends_are_read() {
     assert_eq!(good(&windows), good(FULL));
     let problem = &problems(&windows.replace("fps = 10", "fps = 0"))[0];
     let place = problem.place.as_ref().unwrap();
-    assert_eq!((place.line, place.column, place.excerpt.as_str()), (6, 7, "fps = 0"));
+    assert_eq!((place.line, place.column, place.excerpt.as_str()), (7, 7, "fps = 0"));
 }
 
 /// Tables behind the camera; lines of a rule; line and column; key; part of the message; part of the hint.
@@ -323,7 +415,16 @@ fn each_mistake_is_named_with_its_place_and_a_way_out() {
 #[test]
 fn sources_are_devices_programs_pictures_or_refused() {
     use pawgate::hw::camera::Source;
-    for source in ["\"file:///etc/passwd\"", "\"gopher://a\"", "0", "[]", "[\"a\", \"-\"]", "[\"a\", \"/dev/video0\"]", "\"\"", "[[\"a\"]]"] {
+    for source in [
+        "\"file:///etc/passwd\"",
+        "\"gopher://a\"",
+        "0",
+        "[]",
+        "[\"a\", \"-\"]",
+        "[\"a\", \"/dev/video0\"]",
+        "\"\"",
+        "[[\"a\"]]",
+    ] {
         let found = problems(&format!("[camera]\nsource = {source}\n[door]\n"));
         assert_eq!((found.len(), found[0].key.as_str()), (1, "camera.source"), "{source}: {found:#?}");
     }
@@ -334,7 +435,10 @@ fn sources_are_devices_programs_pictures_or_refused() {
     }
     let Source::Program(command) = source("source = \"rpicam\"\nsize = \"1280x720\"\nfps = 8") else { panic!("a program") };
     assert_eq!(command[0], "rpicam-vid");
-    assert!(command.windows(2).any(|pair| pair == ["--width", "1280"]) && command.windows(2).any(|pair| pair == ["--framerate", "8"]));
+    assert!(
+        command.windows(2).any(|pair| pair == ["--width", "1280"])
+            && command.windows(2).any(|pair| pair == ["--framerate", "8"])
+    );
     assert_eq!(source("command = [\"cat\", \"a b\"]"), Source::Program(vec!["cat".into(), "a b".into()]));
     let found = problems("[camera]\nsource = \"-\"\ncommand = \"cat\"\n[door]\n");
     assert_eq!((found.len(), found[0].key.as_str()), (1, "camera.command"), "{found:#?}");
@@ -594,6 +698,14 @@ fn documented_defaults_are_those_of_the_schema_and_of_the_code() {
         let base = "[camera]\nsource = \"p\"\n[door]\n[feeder]\n[[rule]]\nname = \"r\"\naction = \"dispense\"\n";
         let base =
             format!("{base}times = [{{ days = \"mon\" }}]\n[region]\n[motion]\n[vote]\n[device]\n[individuals]\n[journal]\n");
+        let latch = match key.as_str() {
+            "pulse" => "drive = \"pulse\"\nunlock_line = \"1\"\nlock_line = \"2\"\n",
+            "energised" | "active" => "drive = \"hold\"\nline = \"1\"\n",
+            _ => "drive = \"servo\"\n",
+        };
+        let pins = ["door.sensor", "door.beam", "door.button", "door.exit_sensor", "feeder.motor"];
+        let pins: String = pins.iter().zip(3..).map(|(table, line)| format!("[{table}]\nline = \"{line}\"\n")).collect();
+        let base = format!("{base}[gpio]\n[door.latch]\n{latch}{pins}");
         let header = match table.as_str() {
             "rule" => "[[rule]]\n".to_owned(),
             "rule.times" => "times = [{ days = \"mon\"".to_owned(),

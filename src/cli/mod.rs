@@ -3,6 +3,7 @@
 //! Each subcommand writes its result to standard output, everything else to standard error, and returns an [`Exit`].
 
 mod bench;
+mod camera_feed;
 mod check;
 mod classify;
 mod demo;
@@ -13,6 +14,7 @@ mod forget;
 mod individuals;
 mod replay;
 mod run;
+mod safe_state;
 mod setup;
 mod status;
 mod why;
@@ -50,6 +52,11 @@ enum Command {
     Bench(bench::Args),
     /// Say how a running pawgate is.
     Status(status::Args),
+    /// Send the latch to its safe state, for after the service's end.
+    SafeState(safe_state::Args),
+    /// Write a V4L2 camera's frames to standard output.
+    #[command(hide = true)]
+    CameraFeed(camera_feed::Args),
     /// Show what happened: motion, decisions, doors, faults.
     Events(events::Args),
     /// Explain a decision: what was seen, which rule decided, what the door did.
@@ -129,6 +136,8 @@ impl Cli {
             Command::Bench(args) => bench::run(&args, &mut out),
             Command::Events(args) => events::run(&args, &mut out),
             Command::Status(args) => status::run(&args, &mut out),
+            Command::SafeState(args) => safe_state::run(&args, &mut out),
+            Command::CameraFeed(args) => camera_feed::run(&args),
             Command::Why(args) => why::run(&args, &mut out),
             Command::Enroll(args) => enroll::run(&args, &mut out),
             Command::Forget(args) => forget::run(&args, &mut out),

@@ -1,15 +1,18 @@
-//! `pawgate run`: the service. Today with simulated devices only.
+//! `pawgate run`: the service.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::setup::{self, SourceArgs};
 use super::{Exit, Failure, ModelArgs};
-use crate::config::{Config, Current};
-use crate::hw::actuator::{SimulatedDispenser, SimulatedLatch};
+use crate::config::{self, Config, Current};
+use crate::hw::actuator::guard::{Guarded, Heartbeat, Limits, Trip};
+use crate::hw::actuator::settings::{Drive, LatchSettings};
+use crate::hw::actuator::{self, Dispenser, Latch, SimulatedDispenser, SimulatedLatch};
 use crate::hw::clock::{Clock, System};
 use crate::hw::fault::{Injector, Plan};
 use crate::individuals::Individuals;
@@ -19,19 +22,19 @@ use crate::policy::rules::{ClockWatch, Usage};
 use crate::service::chain::{Chain, Parts};
 use crate::service::inputs::Inputs;
 use crate::service::live::{self, End, Signals, World};
-use crate::service::oversight::{self, Oversight};
+use crate::service::oversight::{self, Beat, Oversight};
 use crate::service::units::{Door, Feeder};
 use crate::service::{Journaled, Sink, explain};
 
 /// How long the journal may take to write what is left.
-const CLOSING: Duration = Duration::from_secs(2);
+const CLOSING: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Drive a simulated door or feeder. (Real latches come with the next version.)
-    #[arg(long, required = true)]
+    /// Drive a simulated door or feeder in place of the configured one.
+    #[arg(long)]
     simulate: bool,
-    /// The configuration; without one, the built-in one lets cats pass.
+    /// The configuration. Without it /etc/pawgate/config.toml, or with --simulate a built-in one that lets cats pass.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -48,6 +51,8 @@ pub(super) struct Args {
     /// Write `pawgate status`'s file into this folder. systemd names it; without it and outside systemd, none is written.
     #[arg(long, value_name = "DIR")]
     runtime: Option<PathBuf>,
+    #[command(flatten)]
+    pin: PinArgs,
     /// Let something fail, such as `camera-hang@2s+3s` (for tests).
     #[arg(long, value_name = "PLAN", hide = true, requires = "simulate")]
     inject: Option<Plan>,
@@ -55,34 +60,105 @@ pub(super) struct Args {
     model: ModelArgs,
 }
 
+/// A file in place of the latch's pin.
+#[derive(Debug, clap::Args)]
+pub(super) struct PinArgs {
+    /// Let this file be the latch: it holds its level when its process is gone, as a pin does (for tests).
+    #[arg(long, value_name = "FILE", hide = true)]
+    pin: Option<PathBuf>,
+}
+
+impl PinArgs {
+    /// How the door's latch is connected, if it is.
+    pub(super) fn latch(&self, config: &Config) -> Option<LatchSettings> {
+        let interval = config.door().map(|door| door.min_interval).unwrap_or_default();
+        match &self.pin {
+            Some(path) => Some(LatchSettings { drive: Drive::PinFile { path: path.clone(), interval }, sensor: None }),
+            None => config.devices().latch.clone(),
+        }
+    }
+}
+
+/// The actuators and inputs, open, and the guard's ends.
+struct Hardware {
+    latch: Option<Box<dyn Latch>>,
+    heartbeat: Option<Heartbeat>,
+    trips: Option<Receiver<Trip>>,
+    dispenser: Option<Box<dyn Dispenser>>,
+    inputs: Inputs,
+}
+
+/// How long the deciding loop may take for a turn before the latch's guard thinks that it hangs: several inferences of a slow board.
+const BEAT: Duration = Duration::from_secs(3);
+
+impl Hardware {
+    fn open(args: &Args, config: &Config, clock: &Arc<dyn Clock>, faults: &Injector) -> Result<Self, Failure> {
+        let failed = |error: actuator::Error| Failure::new(Exit::Device, error);
+        let mut hardware = Self { latch: None, heartbeat: None, trips: None, dispenser: None, inputs: Inputs::default() };
+        if let Some(door) = config.door() {
+            let latch: Box<dyn Latch> = match args.pin.latch(config) {
+                Some(settings) if args.pin.pin.is_some() || !args.simulate => {
+                    settings.open(door.safe_state.position()).map_err(failed)?
+                }
+                _ if args.simulate => Box::new(SimulatedLatch::new(Arc::clone(clock), door.min_interval)),
+                _ => return Err(missing("[door] has no [door.latch]")),
+            };
+            let limits = Limits {
+                safe: door.safe_state.position(),
+                longest_unlocked: door.max_open.max(door.max_override) + Duration::from_secs(5),
+                beat: BEAT + config.devices().motor.as_ref().map_or(Duration::ZERO, |motor| motor.turn),
+                answer: Duration::from_millis(500),
+            };
+            let (guarded, heartbeat, trips) = Guarded::new(faults.latch(latch), limits).map_err(failed)?;
+            hardware.latch = Some(Box::new(guarded));
+            (hardware.heartbeat, hardware.trips) = (Some(heartbeat), Some(trips));
+        }
+        if let Some(feeder) = config.feeder() {
+            hardware.dispenser = Some(match &config.devices().motor {
+                _ if args.simulate => Box::new(SimulatedDispenser::new(Arc::clone(clock), feeder.min_interval)),
+                Some(motor) => motor.open().map_err(failed)?,
+                None => return Err(missing("[feeder] has no [feeder.motor]")),
+            });
+        }
+        if !args.simulate {
+            hardware.inputs = Inputs::open(&config.devices().inputs).map_err(|e| Failure::new(Exit::Device, e))?;
+        }
+        Ok(hardware)
+    }
+}
+
+fn missing(what: &str) -> Failure {
+    Failure::new(Exit::Config, anyhow::anyhow!("{what}: add it (docs/configuration.md), or try things out with --simulate"))
+}
+
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let ready = setup::load(args.config.as_deref(), Some(&args.source), &args.model)?;
+    let path = args.config.clone().or_else(|| (!args.simulate).then(|| config::DEFAULT_PATH.into()));
+    let ready = setup::load(path.as_deref(), Some(&args.source), &args.model)?;
     let clock: Arc<dyn Clock> = Arc::new(System::start());
     let faults = Injector::new(args.inject.clone().unwrap_or_default());
     let signals = Signals::install().map_err(|e| Failure::new(Exit::Io, e))?;
+    let mut hardware = Hardware::open(args, &ready.config, &clock, &faults)?;
     let opened = args.source.open(&ready.config, Arc::clone(&clock), &faults);
     let mut camera = opened.map_err(|e| Failure::new(Exit::Camera, e))?;
     let mut settings = ready.config.journal().clone();
     if let Some(folder) = &args.journal {
         settings.folder.clone_from(folder);
     }
-    let keeps = args.journal.is_some() || args.config.is_some();
+    let keeps = args.journal.is_some() || path.is_some();
     let journal = keeps.then(|| Journal::open(settings.clone(), faults.journal_clock(Arc::clone(&clock))));
     let ledger = ready.config.feeder().and_then(|_| open_ledger(&settings.folder, &*clock));
     let usage = journal.as_ref().map_or_else(Usage::default, |journal| restore(journal, &ready.config, &*clock));
-    let now = clock.now().mono;
+    let until = args.time.map(|time| clock.now().mono + time);
+    let zone = ready.config.device().time_zone().clone();
     let parts = Parts {
-        door: ready.config.door().map(|s| Door::new(s, Box::new(SimulatedLatch::new(Arc::clone(&clock), s.min_interval)))),
-        feeder: ready.config.feeder().map(|s| {
-            let dispenser = Box::new(SimulatedDispenser::new(Arc::clone(&clock), s.min_interval));
-            Feeder::new(s, dispenser, ledger, ready.config.device().time_zone().clone())
-        }),
+        door: ready.config.door().zip(hardware.latch.take()).map(|(settings, latch)| Door::new(settings, latch)),
+        feeder: (ready.config.feeder().zip(hardware.dispenser.take()))
+            .map(|(settings, dispenser)| Feeder::new(settings, dispenser, ledger, zone)),
         config: Arc::clone(&ready.config),
         classifier: ready.classifier.clone(),
         individuals: ready.individuals.clone(),
         usage,
-        // The simulator runs where the clock is right from the start.
-        clocks: ClockWatch::synchronised(),
+        clocks: if args.simulate || is_synchronised() { ClockWatch::synchronised() } else { ClockWatch::new() },
         faults: faults.clone(),
     };
     let mut chain = Chain::new(parts).map_err(|e| Failure::new(Exit::Config, e))?;
@@ -95,21 +171,25 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
         }
     };
     let mut sink = Journaled::new(journal, listener);
+    let beat = hardware.heartbeat.take().map(|heartbeat| Box::new(move || heartbeat.beat()) as Beat);
+    let mut oversight = Oversight::new(status_folder(args), beat);
+    oversight.leave(&ready.config);
     let mut current = ready.current;
-    let until = args.time.map(|time| now + time);
-    let mut oversight = Oversight::new(status_folder(args), None);
     let mut world = World {
         camera: &mut camera,
         clock: &*clock,
-        inputs: &mut Inputs,
+        inputs: &mut hardware.inputs,
         signals: &signals,
+        trips: hardware.trips.as_ref(),
         until,
         faults: &faults,
         overseer: &mut oversight,
     };
     let end = live::run(&mut chain, &mut world, &mut sink, |chain, sink| {
-        reload(chain, &mut current, args, &ready.classifier.metadata().labels, &ready.individuals, &*clock, sink);
+        reload(chain, &mut current, path.as_deref(), &ready.classifier.metadata().labels, &ready.individuals, &*clock, sink);
     });
+    // The latch's guard sees it to its safe position before anything else is waited for.
+    drop(chain);
     let journal = sink.into_journal();
     if journal.is_some_and(|journal| !journal.close(CLOSING)) {
         log::error!("not all events could be written to the journal");
@@ -119,6 +199,11 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
         None if end == End::Camera => Ok(Exit::Camera),
         None => Ok(Exit::Ok),
     }
+}
+
+/// Whether the wall clock was set by somebody who knows: systemd-timesyncd and chrony (through systemd's `time-sync`) leave this.
+fn is_synchronised() -> bool {
+    Path::new("/run/systemd/timesync/synchronized").exists()
 }
 
 fn status_folder(args: &Args) -> Option<PathBuf> {
@@ -162,7 +247,7 @@ fn restore(journal: &Journal, config: &Config, clock: &dyn Clock) -> Usage {
 fn reload(
     chain: &mut Chain,
     current: &mut Current,
-    args: &Args,
+    path: Option<&Path>,
     labels: &[crate::model::Label],
     individuals: &Individuals,
     clock: &dyn Clock,
@@ -171,7 +256,7 @@ fn reload(
     let mut say = |text: String| {
         sink.record(explain::plain(Kind::Config, clock.now().wall, text), None);
     };
-    let Some(path) = &args.config else {
+    let Some(path) = path else {
         return say("the built-in configuration cannot change".into());
     };
     let loaded = crate::config::read_bytes(path).and_then(|bytes| current.reload(&bytes, labels, individuals));

@@ -25,20 +25,20 @@ const MAX_ENTRIES: usize = 500;
 const SOURCES: &str =
     "name a camera (\"/dev/video0\", \"rpicam\", \"rtsp://…\"), a folder of pictures, or \"-\" for standard input";
 
-const DAY: u64 = 86_400;
+pub(super) const DAY: u64 = 86_400;
 const HOUR: u64 = 3600;
 const MINUTE: u64 = 60;
 
-const fn seconds(seconds: u64) -> Duration {
+pub(super) const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-const fn millis(millis: u64) -> Duration {
+pub(super) const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
 /// One table while it is checked.
-struct Section<'p> {
+pub(super) struct Section<'p> {
     problems: &'p mut Problems,
     /// Keys that lead to it, each with a dot behind.
     path: String,
@@ -47,19 +47,19 @@ struct Section<'p> {
 }
 
 impl Section<'_> {
-    fn inner(&mut self, path: &str, span: Option<Range<usize>>) -> Section<'_> {
+    pub(super) fn inner(&mut self, path: &str, span: Option<Range<usize>>) -> Section<'_> {
         let path = format!("{}{path}.", self.path);
         Section { problems: self.problems, path, span }
     }
 
     /// Something is wrong with the value of `key`.
-    fn wrong(&mut self, key: &str, span: Option<Range<usize>>, what: impl Into<String>, hint: &str) {
+    pub(super) fn wrong(&mut self, key: &str, span: Option<Range<usize>>, what: impl Into<String>, hint: &str) {
         let hint = (!hint.is_empty()).then(|| hint.to_owned());
         self.problems.push(&format!("{}{key}", self.path), span, what, hint);
     }
 
     /// Values do not fit together, or one is missing. Says nothing where the table has lost values that were wrong themselves.
-    fn conflict(&mut self, key: &str, span: Option<Range<usize>>, what: impl Into<String>, hint: &str) {
+    pub(super) fn conflict(&mut self, key: &str, span: Option<Range<usize>>, what: impl Into<String>, hint: &str) {
         if !self.problems.is_broken(&self.path) {
             let span = span.or_else(|| self.span.clone());
             self.wrong(key, span, what, hint);
@@ -67,7 +67,7 @@ impl Section<'_> {
     }
 
     /// The value of `key`, or `default`; a problem when it lies outside `range`.
-    fn within<T: Limited>(
+    pub(super) fn within<T: Limited>(
         &mut self,
         key: &str,
         given: &Given<T>,
@@ -86,7 +86,7 @@ impl Section<'_> {
 }
 
 /// The table, or one without keys.
-fn table<'r, T>(given: &'r Given<Table<T>>, empty: &'r T) -> &'r T {
+pub(super) fn table<'r, T>(given: &'r Given<Table<T>>, empty: &'r T) -> &'r T {
     given.get().map_or(empty, |Table(table)| table)
 }
 
@@ -120,6 +120,7 @@ pub(super) fn check(raw: &Raw, path: &Path, problems: &mut Problems) -> (Values,
         camera,
         vote,
         rules,
+        devices: super::pins::check(&mut root, raw),
         door,
         feeder,
     };

@@ -13,6 +13,7 @@ mod check;
 mod current;
 mod error;
 mod parse;
+mod pins;
 mod raw;
 mod value;
 
@@ -24,9 +25,12 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
+use crate::hw::actuator::motor::MotorSettings;
+use crate::hw::actuator::settings::LatchSettings;
 use crate::hw::camera;
 use crate::policy::rules::Rule;
 use crate::policy::{door, feeder, vote};
+use crate::service::inputs;
 use crate::vision::{motion, region::Region};
 use crate::{individuals, journal};
 
@@ -70,6 +74,18 @@ struct Values {
     individuals: individuals::Settings,
     journal: journal::Settings,
     model: Option<PathBuf>,
+    devices: Devices,
+}
+
+/// What moves and what tells something: pins, servos.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Devices {
+    /// What moves the bolt, and what tells where it is.
+    pub latch: Option<LatchSettings>,
+    /// Beam, button and exit sensor.
+    pub inputs: inputs::Settings,
+    /// What gives a portion.
+    pub motor: Option<MotorSettings>,
 }
 
 /// Where a rule and its names stand in the file, in bytes.
@@ -203,6 +219,16 @@ impl Config {
     /// The model file, unless it is the one that was compiled in.
     pub fn model(&self) -> Option<&Path> {
         self.values.model.as_deref()
+    }
+
+    /// The file's text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What moves and what tells something.
+    pub fn devices(&self) -> &Devices {
+        &self.values.devices
     }
 
     /// A report's beginning, for problems that are found later.

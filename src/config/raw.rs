@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::value::{
-    ActionName, Clock, Count, Day, ExitName, Flag, Given, Many, PeriodName, Pixels, Real, SafeStateName, Size, Span,
-    SpeciesName, Table, Tables, Text, Zone,
+    ActionName, BiasName, ButtonName, Clock, Count, Day, DriveName, ExitName, Flag, Given, LevelName, LineName, Many,
+    PeriodName, Pixels, PositionName, Real, SafeStateName, Size, Span, SpeciesName, Table, Tables, Text, Zone,
 };
 
 /// Configuration of pawgate. docs/configuration.md explains every key.
@@ -31,6 +31,8 @@ pub(super) struct Raw {
     pub(super) door: Given<Table<Door>>,
     /// The feeder.
     pub(super) feeder: Given<Table<Feeder>>,
+    /// The board's pins.
+    pub(super) gpio: Given<Table<Gpio>>,
     /// Telling single animals apart.
     pub(super) individuals: Given<Table<Individuals>>,
     /// The record of what happened and why.
@@ -218,6 +220,117 @@ pub(super) struct Door {
     /// The longest a manual override lasts; "1s" to "24h".
     #[schemars(extend("default" = "10m"))]
     pub(super) max_override: Given<Span>,
+    /// What moves the bolt. `pawgate run` needs it unless it simulates.
+    pub(super) latch: Given<Table<Latch>>,
+    /// What tells where the bolt is.
+    pub(super) sensor: Given<Table<Sensor>>,
+    /// A light beam in the opening: active while something stands there.
+    pub(super) beam: Given<Table<Input>>,
+    /// A button for people.
+    pub(super) button: Given<Table<Button>>,
+    /// A button or sensor inside: somebody wants to leave.
+    pub(super) exit_sensor: Given<Table<Input>>,
+}
+
+/// What moves the bolt.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["drive"]))]
+pub(super) struct Latch {
+    /// A line that holds the bolt (relay, solenoid), two lines that give pulses (latching relay, motor lock), or a servo.
+    pub(super) drive: Given<DriveName>,
+    /// hold: the line.
+    pub(super) line: Given<LineName>,
+    /// hold: where the bolt is while the line is active.
+    #[schemars(extend("default" = "unlocked"))]
+    pub(super) energised: Given<PositionName>,
+    /// pulse: the line that unlocks.
+    pub(super) unlock_line: Given<LineName>,
+    /// pulse: the line that locks.
+    pub(super) lock_line: Given<LineName>,
+    /// pulse: how long a pulse is; "5ms" to "5s".
+    #[schemars(extend("default" = "300ms"))]
+    pub(super) pulse: Given<Span>,
+    /// hold, pulse: the level at which the relay or solenoid gets current.
+    #[schemars(extend("default" = "high"))]
+    pub(super) active: Given<LevelName>,
+    /// servo: N of /sys/class/pwm/pwmchipN.
+    #[schemars(range(min = 0, max = 255), extend("default" = 0))]
+    pub(super) pwm_chip: Given<Count>,
+    /// servo: the chip's channel.
+    #[schemars(range(min = 0, max = 255), extend("default" = 0))]
+    pub(super) pwm_channel: Given<Count>,
+    /// servo: pulses that lock, in microseconds.
+    #[schemars(range(min = 500, max = 2500), extend("default" = 1000))]
+    pub(super) locked_us: Given<Count>,
+    /// servo: pulses that unlock, in microseconds.
+    #[schemars(range(min = 500, max = 2500), extend("default" = 2000))]
+    pub(super) unlocked_us: Given<Count>,
+    /// servo: switch it off so long after a movement, so that it does not hum; "50ms" to "5s". Without it, it holds.
+    pub(super) off_after: Given<Span>,
+}
+
+/// An input.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["line"]))]
+pub(super) struct Input {
+    /// Its line.
+    pub(super) line: Given<LineName>,
+    /// The level that means yes.
+    #[schemars(extend("default" = "low"))]
+    pub(super) active: Given<LevelName>,
+    /// What pulls at it while nothing drives it.
+    #[schemars(extend("default" = "pull-up"))]
+    pub(super) bias: Given<BiasName>,
+}
+
+/// What tells where the bolt is.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["line"]))]
+pub(super) struct Sensor {
+    /// Its line.
+    pub(super) line: Given<LineName>,
+    /// The level that means yes.
+    #[schemars(extend("default" = "low"))]
+    pub(super) active: Given<LevelName>,
+    /// What pulls at it while nothing drives it.
+    #[schemars(extend("default" = "pull-up"))]
+    pub(super) bias: Given<BiasName>,
+    /// Where the bolt is while the line is active.
+    #[schemars(extend("default" = "locked"))]
+    pub(super) position: Given<PositionName>,
+}
+
+/// A button for people.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["line"]))]
+pub(super) struct Button {
+    /// Its line.
+    pub(super) line: Given<LineName>,
+    /// The level that means yes.
+    #[schemars(extend("default" = "low"))]
+    pub(super) active: Given<LevelName>,
+    /// What pulls at it while nothing drives it.
+    #[schemars(extend("default" = "pull-up"))]
+    pub(super) bias: Given<BiasName>,
+    /// What a press does to the door; another press ends it.
+    #[schemars(extend("default" = "unlock"))]
+    pub(super) action: Given<ButtonName>,
+    /// How long that lasts, the door's `max_override` at most; "1s" to "24h".
+    #[schemars(extend("default" = "1m"))]
+    pub(super) lasting: Given<Span>,
+}
+
+/// The board's pins.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Gpio {
+    /// The chip of lines that name none: its label, as `gpiodetect` shows it, or its path.
+    #[schemars(extend("default" = "gpiochip0"))]
+    pub(super) chip: Given<Text>,
 }
 
 /// The feeder.
@@ -233,6 +346,23 @@ pub(super) struct Feeder {
     /// How long a portion may take; longer is a jam. "1s" to "5m".
     #[schemars(extend("default" = "10s"))]
     pub(super) portion_time: Given<Span>,
+    /// What gives a portion. `pawgate run` needs it unless it simulates.
+    pub(super) motor: Given<Table<Motor>>,
+}
+
+/// What gives a portion: a line that is active for a time.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["line"]))]
+pub(super) struct Motor {
+    /// Its line.
+    pub(super) line: Given<LineName>,
+    /// The level at which it turns.
+    #[schemars(extend("default" = "high"))]
+    pub(super) active: Given<LevelName>,
+    /// How long it turns for one portion; "50ms" to "5s".
+    #[schemars(extend("default" = "1s"))]
+    pub(super) turn: Given<Span>,
 }
 
 /// Telling single animals apart, and what an animal must have shown before a rule may act by its name.

@@ -16,9 +16,12 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor,
 use toml::Spanned;
 
 use super::error::{complaint, nearest};
+use crate::hw::actuator::Position;
+use crate::hw::actuator::gpio::{self, Active, Bias};
 use crate::model::Species;
 use crate::policy::door::{Exit, SafeState};
 use crate::policy::rules::Period;
+use crate::service::inputs::Press;
 
 /// The longest text that a configuration may hold, in characters.
 const MAX_TEXT: usize = 1000;
@@ -93,23 +96,8 @@ macro_rules! value {
     )* };
 }
 
-value!(
-    Text,
-    Span,
-    Size,
-    Pixels,
-    Count,
-    Real,
-    Flag,
-    Clock,
-    Day,
-    Zone,
-    ActionName,
-    SpeciesName,
-    SafeStateName,
-    ExitName,
-    PeriodName
-);
+value!(Text, Span, Size, Pixels, Count, Real, Flag, Clock, Day, Zone, ActionName);
+value!(SpeciesName, SafeStateName, ExitName, PeriodName, LineName, DriveName, LevelName, BiasName, PositionName, ButtonName);
 
 struct ScalarVisitor<T>(PhantomData<T>);
 
@@ -501,6 +489,37 @@ impl Value for Pixels {
     }
 }
 
+/// A line of a GPIO chip: its number or name, with the chip before it where that is not the usual one.
+#[derive(Clone)]
+pub(super) struct LineName {
+    pub(super) chip: Option<gpio::ChipName>,
+    pub(super) line: gpio::LineName,
+}
+
+impl Value for LineName {
+    const EXPECTED: &'static str = r#"a GPIO line, such as "17", "GPIO17" or "gpiochip1:17""#;
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "minLength": 1, "maxLength": 100, "examples": ["17", "GPIO17", "pinctrl-rp1:17"] })
+    }
+
+    fn read(scalar: Scalar) -> Result<Self, Wrong> {
+        let text = match &scalar {
+            Scalar::Text(text) => text,
+            Scalar::Integer(number) => {
+                return Err(Wrong { hint: Some(format!("write it in quotes: \"{number}\"")), ..Self::other(&scalar) });
+            }
+            _ => return Err(Self::other(&scalar)),
+        };
+        let bad = |error: gpio::BadName| Wrong { what: error.to_string(), hint: None };
+        let (chip, line) = match text.rsplit_once(':') {
+            Some((chip, line)) => (Some(chip.parse().map_err(bad)?), line),
+            None => (None, text.as_str()),
+        };
+        Ok(Self { chip, line: line.parse().map_err(bad)? })
+    }
+}
+
 /// A number of bytes as people write it.
 pub(crate) fn show_size(bytes: u64) -> String {
     let units = UNITS.iter().filter(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
@@ -687,6 +706,36 @@ choice!(
 choice!(
     /// Who may leave.
     ExitName(Exit), r#""never" or "always""#, "never" => Exit::Never, "always" => Exit::Always
+);
+/// What moves the bolt, as the file names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DriveKind {
+    Hold,
+    Pulse,
+    Servo,
+}
+
+choice!(
+    /// What moves the bolt.
+    DriveName(DriveKind), r#""hold", "pulse" or "servo""#,
+    "hold" => DriveKind::Hold, "pulse" => DriveKind::Pulse, "servo" => DriveKind::Servo
+);
+choice!(
+    /// A line's active level.
+    LevelName(Active), r#""high" or "low""#, "high" => Active::High, "low" => Active::Low
+);
+choice!(
+    /// What pulls at an input.
+    BiasName(Bias), r#""pull-up", "pull-down", "off" or "as-is""#,
+    "pull-up" => Bias::PullUp, "pull-down" => Bias::PullDown, "off" => Bias::Off, "as-is" => Bias::AsIs
+);
+choice!(
+    /// A place of the bolt.
+    PositionName(Position), r#""locked" or "unlocked""#, "locked" => Position::Locked, "unlocked" => Position::Unlocked
+);
+choice!(
+    /// What a button does.
+    ButtonName(Press), r#""unlock" or "lock""#, "unlock" => Press::Unlock, "lock" => Press::Lock
 );
 choice!(
     /// A day of the week.

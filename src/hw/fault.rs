@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use image::RgbImage;
 
+use super::actuator::{self, Latch};
 use super::camera::program::Stop;
 use super::camera::{Camera, CameraError, Frame, Open};
 use super::clock::{Clock, Now};
@@ -215,6 +216,14 @@ impl Injector {
         })
     }
 
+    /// A latch that fails as planned.
+    pub fn latch(&self, latch: Box<dyn Latch>) -> Box<dyn Latch> {
+        match self.0 {
+            None => latch,
+            Some(_) => Box::new(FailingLatch { latch, faults: self.clone() }),
+        }
+    }
+
     /// A clock at which the journal's thread hangs or panics as planned: it looks at every turn.
     pub fn journal_clock(&self, clock: Arc<dyn Clock>) -> Arc<dyn Clock> {
         match self.0 {
@@ -228,6 +237,37 @@ impl Injector {
             true => Err(CameraError::NoPictures("it is lost, as planned".into())),
             false => Ok(()),
         }
+    }
+}
+
+struct FailingLatch {
+    latch: Box<dyn Latch>,
+    faults: Injector,
+}
+
+impl FailingLatch {
+    fn fail(&self) -> Result<(), actuator::Error> {
+        self.faults.hang(What::LatchHang);
+        match self.faults.strikes(What::LatchRefuses) {
+            true => Err(actuator::Error::Device { device: "the latch".into(), cause: std::io::Error::other("as planned") }),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Latch for FailingLatch {
+    fn unlock(&mut self) -> Result<(), actuator::Error> {
+        self.fail()?;
+        self.latch.unlock()
+    }
+
+    fn lock(&mut self) -> Result<(), actuator::Error> {
+        self.fail()?;
+        self.latch.lock()
+    }
+
+    fn position(&mut self) -> Result<Option<actuator::Position>, actuator::Error> {
+        self.latch.position()
     }
 }
 

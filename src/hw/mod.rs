@@ -5,6 +5,7 @@
 //! | [`actuator`] | [`actuator::Latch`], [`actuator::Dispenser`] |
 //! | [`camera`] | [`camera::Camera`] |
 //! | [`clock`] | [`clock::Clock`] |
+//! | [`inputs`] | [`inputs::Input`] |
 //!
 //! [`fault`] lets each of them fail on purpose.
 //!
@@ -14,3 +15,4 @@ pub mod actuator;
 pub mod camera;
 pub mod clock;
 pub mod fault;
+pub mod inputs;

@@ -195,6 +195,13 @@ impl Chain {
         self.each_unit(clock, sink, DoorEvent::Cleared(fault), FeederEvent::Cleared(fault));
     }
 
+    /// A button or a sensor tells the door something.
+    pub fn door_event(&mut self, event: DoorEvent, clock: &dyn Clock, sink: &mut dyn Sink) {
+        if let Some(door) = &mut self.parts.door {
+            door.event(event, clock, sink);
+        }
+    }
+
     /// The camera reports an error and goes on.
     pub fn camera_error(&mut self, error: &CameraError, clock: &dyn Clock, sink: &mut dyn Sink) {
         sink.record(explain::plain(Kind::Fault, clock.now().wall, format!("camera: {error}")), None);

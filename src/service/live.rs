@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::Sink;
 use super::chain::Chain;
 use super::inputs::Inputs;
+use crate::hw::actuator::guard::Trip;
 use crate::hw::camera::keeper::{Keeper, News};
 use crate::hw::clock::{Clock, Monotonic};
 use crate::hw::fault::{Injector, What};
@@ -90,6 +92,8 @@ pub struct World<'a> {
     pub inputs: &'a mut Inputs,
     /// What the outside asks for.
     pub signals: &'a Signals,
+    /// What the latch's guard did by itself.
+    pub trips: Option<&'a Receiver<Trip>>,
     /// When to end at the latest.
     pub until: Option<Monotonic>,
     /// Lets this loop fail on purpose.
@@ -139,6 +143,7 @@ pub fn run(
             reload(chain, sink);
         }
         world.inputs.poll(chain, clock, sink);
+        tell_trips(world.trips, chain, clock, sink);
         let due = [chain.deadline(), world.until].into_iter().flatten().map(|due| due.since(now)).min();
         view = listen(chain, world.camera, clock, sink, view, due.map_or(PATIENCE, |due| due.min(PATIENCE)));
         sink.notices();
@@ -147,6 +152,14 @@ pub fn run(
     world.overseer.stopping(end.reason());
     part(chain, end, clock, sink);
     end
+}
+
+/// The guard has moved the latch by itself: what the door believes is wrong, and the next opening needs a decision of its own.
+fn tell_trips(trips: Option<&Receiver<Trip>>, chain: &mut Chain, clock: &dyn Clock, sink: &mut dyn Sink) {
+    for trip in trips.into_iter().flat_map(Receiver::try_iter) {
+        chain.fault(Fault::Service, &trip.to_string(), clock, sink);
+        chain.recovered(Fault::Service, "the service decides again", clock, sink);
+    }
 }
 
 /// Sends the latch to its safe state, which it may have to wait for.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chain::Chain;
 use super::live::Overseer;
+use crate::config::Config;
 use crate::hw::clock::Monotonic;
 
 /// How often the status file is written when nothing changes.
@@ -22,6 +23,8 @@ const STATUS_EVERY: Duration = Duration::from_secs(5);
 pub const STALE: Duration = Duration::from_secs(15);
 /// The status file's name.
 pub const STATUS_FILE: &str = "status.json";
+/// The configuration that is in force, for `pawgate safe-state`.
+pub const CONFIG_FILE: &str = "config.toml";
 /// Where it lies unless systemd names another folder (`RuntimeDirectory=`).
 pub const RUNTIME_FOLDER: &str = "/run/pawgate";
 
@@ -121,6 +124,16 @@ impl Oversight {
         due
     }
 
+    /// Leaves the configuration that is in force where `pawgate safe-state` finds it.
+    pub fn leave(&self, config: &Config) {
+        let Some(folder) = &self.folder else { return };
+        let (path, temporary) = (folder.join(CONFIG_FILE), folder.join(".config.toml.new"));
+        let left = std::fs::write(&temporary, config.text()).and_then(|()| std::fs::rename(&temporary, &path));
+        if let Err(error) = left {
+            log::warn!("{} cannot be written ({error}): `pawgate safe-state` will use the configuration file", path.display());
+        }
+    }
+
     fn show(&mut self, now: Monotonic, progress: Monotonic, chain: &Chain) {
         let Some(folder) = self.folder.clone() else { return };
         let names = |faults: crate::policy::fault::Faults| faults.iter().map(|fault| fault.to_string()).collect::<Vec<_>>();
@@ -218,9 +231,11 @@ impl Overseer for Oversight {
 
 impl Drop for Oversight {
     fn drop(&mut self) {
-        // A status that stays would say that pawgate runs.
+        // A status that stays would say that pawgate runs. The latch is safe by now.
         if let Some(folder) = &self.folder {
-            std::fs::remove_file(folder.join(STATUS_FILE)).ok();
+            for file in [STATUS_FILE, CONFIG_FILE] {
+                std::fs::remove_file(folder.join(file)).ok();
+            }
         }
     }
 }

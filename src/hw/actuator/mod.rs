@@ -1,6 +1,23 @@
 //! Actuators: what moves the door's latch and the feeder's screw. They do as they are told; when, decides [`crate::policy`].
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`gpio`] | lines of the GPIO character device: latches that a line holds, or that pulses move |
+//! | [`servo`] | a servo on a hardware PWM |
+//! | [`motor`] | a feeder's motor on a line |
+//! | [`pin`] | a file that holds its level when its process is gone, as a pin does: for tests of that |
+//! | [`settings`] | how a latch is connected; opening it, and sending it to safety after the service's death |
+//! | [`guard`] | a thread of its own that locks whatever becomes of who decides |
+//! | `sim` | a latch and a dispenser that do not exist, and are stricter than real ones |
 
+pub mod gpio;
+pub mod guard;
+pub mod motor;
+pub mod pin;
+pub mod servo;
+pub mod settings;
 mod sim;
+mod timed;
 
 use std::fmt;
 

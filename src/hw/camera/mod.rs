@@ -6,6 +6,7 @@
 //! | [`stream`] | Y4M and MJPEG from anything that can be read |
 //! | [`live`] | texts that name devices and network cameras |
 //! | [`program`] | programs that write such streams: `rpicam-vid`, `ffmpeg`, pawgate's own reader of V4L2 devices |
+//! | [`v4l2`] | the kernel's cameras, read in a process of their own |
 //! | [`latest`] | a camera on its own thread, and the one frame that waits for its reader |
 //! | [`keeper`] | a camera that is watched, and opened again for ever |
 //!
@@ -18,6 +19,7 @@ mod live;
 pub mod pictures;
 pub mod program;
 pub mod stream;
+pub mod v4l2;
 
 use std::path::PathBuf;
 use std::sync::Arc;

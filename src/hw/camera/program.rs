@@ -273,7 +273,8 @@ mod tests {
 
     #[test]
     fn frames_come_and_then_why_there_are_no_more() {
-        let mut camera = start(&shell(&format!("{FRAMES}; echo no signal >&2; echo \u{1b}[2J gone >&2; exit 3")), &Stop::default());
+        let mut camera =
+            start(&shell(&format!("{FRAMES}; echo no signal >&2; echo \u{1b}[2J gone >&2; exit 3")), &Stop::default());
         assert_eq!(camera.next().unwrap().unwrap().number, 1);
         assert_eq!(camera.next().unwrap().unwrap().picture.dimensions(), (2, 2));
         let error = camera.next().unwrap_err();
