@@ -610,6 +610,16 @@ fn a_bad_file_leaves_the_last_good_configuration_in_force() {
 }
 
 #[test]
+fn asking_more_of_an_animal_than_it_has_shown_is_refused_while_it_runs() {
+    let rule = "[[rule]]\nname = \"r\"\naction = \"allow\"\nindividual = \"milo\"\n";
+    let text = |pictures: u32| format!("{MINIMAL}{rule}[individuals]\nmin_pictures = {pictures}\n");
+    let mut current = Current::start(good(&text(10)), &labels(), &proven()).unwrap();
+    let error = current.reload(text(1000).as_bytes(), &labels(), &proven()).unwrap_err().to_string();
+    assert!(error.contains("milo") && error.contains("pictures"), "{error}");
+    assert_eq!(current.config().individuals().min_pictures, 10);
+}
+
+#[test]
 fn what_needs_a_restart_is_named_and_keeps_its_value() {
     let mut current = Current::start(good(MINIMAL), &labels(), &Individuals::nobody()).unwrap();
     let before = current.config();

@@ -359,6 +359,33 @@ fn storage_that_comes_back_gets_what_memory_kept() {
     assert_eq!(journal.take_notices().iter().map(|r| r.event).collect::<Vec<_>>(), [Fault, Recovered]);
 }
 
+/// A board without a battery begins in 1970, with numbers below those of the journal that turns up later.
+#[test]
+fn what_memory_kept_is_numbered_after_the_journal_that_turns_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let [before, place] = ["before", "journal"].map(|name| folder.path().join(name));
+    let journal = open(&before, &clock());
+    let last = (0..50).map(|_| journal.write(event(Kind::Door, &clock()), None)).max().unwrap();
+    assert!(journal.close(SOON));
+    fs::write(&place, "a file in its place").unwrap();
+    let clock = Simulated::at(Timestamp::UNIX_EPOCH);
+    let journal = open(&place, &clock);
+    for _ in 0..3 {
+        assert!(journal.write(event(Kind::Motion, &clock), None) < last);
+    }
+    fs::remove_file(&place).unwrap();
+    fs::rename(&before, &place).unwrap();
+    clock.advance(DAY);
+    assert!(journal.flush(SOON));
+    let ids: Vec<_> = all(&place).records.iter().map(|record| record.id).collect();
+    let mut ascending = ids.clone();
+    ascending.sort_unstable();
+    ascending.dedup();
+    assert_eq!(ids, ascending, "each number once, in order");
+    assert!(of_kind(&place, Kind::Motion).iter().all(|record| record.id > last), "{ids:?} after {last}");
+    assert_eq!(of_kind(&place, Kind::Motion).len(), 3);
+}
+
 #[test]
 fn a_journal_deleted_under_a_running_pawgate_begins_again() {
     let folder = tempfile::tempdir().unwrap();

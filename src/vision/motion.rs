@@ -426,6 +426,22 @@ mod tests {
     }
 
     #[test]
+    fn a_cell_needs_company_of_two() {
+        let grid = Grid::new(&RgbImage::new(WIDTH, HEIGHT), Region::WHOLE);
+        let set = |cells: &[(usize, usize)]| {
+            let mut all = vec![false; grid.columns * grid.rows];
+            cells.iter().for_each(|&(row, column)| all[row * grid.columns + column] = true);
+            grid.in_company(&all).into_iter().filter(|&cell| cell).count()
+        };
+        assert_eq!(set(&[(3, 3)]), 0);
+        assert_eq!(set(&[(3, 3), (3, 4)]), 0, "a pair, as a faulty pixel on the edge of two cells makes");
+        assert_eq!(set(&[(3, 3), (3, 4), (4, 4)]), 3);
+        assert_eq!(set(&[(3, 3), (3, 4), (3, 5)]), 1, "the ends of a line have one neighbour");
+        assert_eq!(set(&[(0, 0), (0, 1), (1, 0)]), 3, "in the corner too");
+        assert_eq!(set(&[(3, grid.columns - 1), (4, 0), (4, grid.columns - 1)]), 0, "rows do not meet at the edges");
+    }
+
+    #[test]
     fn a_pet_that_sits_still_stays_and_is_forgotten_at_last() {
         let mut watch = Watch::settled();
         let mut visit: Vec<_> = (0..150).map(|_| watch.see(animal(100, 100))).collect();

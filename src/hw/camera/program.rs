@@ -294,18 +294,30 @@ mod tests {
 
     #[test]
     fn stopping_kills_what_hangs_with_its_children() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pid");
         let stop = Stop::default();
-        // The child keeps standard output open: killing the shell alone would leave the reader waiting.
-        let mut camera = start(&shell(&format!("{FRAMES}; sleep 1000; true")), &stop);
+        // The child holds standard output: killing the shell alone would leave the camera taken.
+        let mut camera = start(&shell(&format!("{FRAMES}; sleep 1000 & echo $! >{}; wait", file.display())), &stop);
         camera.next().unwrap();
-        let other = stop.clone();
-        let killer = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(100));
-            other.stop();
-        });
         camera.next().unwrap();
+        let last = Instant::now() + Duration::from_secs(20);
+        let child = loop {
+            match std::fs::read_to_string(&file) {
+                Ok(pid) if pid.ends_with('\n') => break std::path::PathBuf::from("/proc").join(pid.trim()),
+                _ => assert!(Instant::now() < last),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        assert!(child.exists());
+        stop.stop();
+        // Gone, or a zombie that whoever inherited it has not waited for yet.
+        let is_gone = || std::fs::read_to_string(child.join("stat")).map_or(true, |stat| stat.contains(") Z "));
+        while !is_gone() {
+            assert!(Instant::now() < last, "{} lives on", child.display());
+            std::thread::sleep(Duration::from_millis(5));
+        }
         assert!(camera.next().is_err());
-        killer.join().unwrap();
         // What is started later is killed at once.
         assert!(start(&shell("sleep 1000"), &stop).next().is_err());
     }
