@@ -8,6 +8,7 @@ use jiff::civil::{Time, Weekday};
 use super::setup::{self, Ready};
 use super::{Exit, Failure, ModelArgs};
 use crate::config::{self, Config, show_duration, show_size};
+use crate::hw::actuator::settings::Drive;
 use crate::hw::camera::Source;
 use crate::individuals::Individuals;
 use crate::model::Classifier;
@@ -65,6 +66,10 @@ fn summarise(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
         let [open, most] = [door.open_for, door.max_open].map(show_duration);
         writeln!(out, "door     open for {open}, never longer than {most}; {state} after a fault")?;
     }
+    if let Some(latch) = &config.devices().latch {
+        let sensor = if latch.sensor.is_some() { ", with a position sensor" } else { "" };
+        writeln!(out, "latch    {}{sensor}", drive(&latch.drive))?;
+    }
     if let Some(feeder) = config.feeder() {
         let interval = show_duration(feeder.min_interval);
         writeln!(out, "feeder   at most {} portions a day, {interval} between two", feeder.max_per_day)?;
@@ -78,6 +83,18 @@ fn summarise(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
         writeln!(out, "  {}  {:<width$}  {}", number + 1, rule.name, in_words(rule))?;
     }
     writeln!(out, "  otherwise the door stays shut and nothing is given\n")
+}
+
+/// How the bolt is moved, for people.
+fn drive(drive: &Drive) -> String {
+    match drive {
+        Drive::GpioHold { line, energised } => format!("{line}, {energised} while it is active"),
+        Drive::GpioPulse { unlock, lock, width } => {
+            format!("pulses of {}: {unlock} unlocks, {lock} locks", show_duration(*width))
+        }
+        Drive::Servo(servo) => format!("a servo on pwmchip{}, channel {}", servo.chip, servo.channel),
+        Drive::PinFile { path, .. } => path.display().to_string(),
+    }
 }
 
 fn describe_model(classifier: &Classifier, name: &str, out: &mut dyn Write) -> std::io::Result<()> {
@@ -107,6 +124,12 @@ fn note(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
         for path in paths.iter().filter(|path| !path.exists()) {
             writeln!(out, "note     camera.source: {} does not exist on this machine", path.display())?;
         }
+    }
+    if config.door().is_some() && config.devices().latch.is_none() {
+        writeln!(out, "note     [door] has no [door.latch]: `pawgate run` needs one unless it simulates")?;
+    }
+    if config.feeder().is_some() && config.devices().motor.is_none() {
+        writeln!(out, "note     [feeder] has no [feeder.motor]: `pawgate run` needs one unless it simulates")?;
     }
     if config.rules().is_empty() {
         writeln!(out, "note     there are no rules, so everything is denied")?;

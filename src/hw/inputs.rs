@@ -15,7 +15,9 @@ use super::clock::Monotonic;
 
 /// An input that cannot be read, which tells nothing about its level.
 #[derive(Debug, thiserror::Error)]
-#[error("the input {input} cannot be read ({cause}): look at its wiring and permissions with `pawgate doctor`")]
+#[error(
+    "the input {input} cannot be read ({cause}): look at its wiring and power, and whether the user may use it (groups gpio, video)"
+)]
 pub struct Error {
     /// What it is for, and where it is.
     pub input: String,
@@ -251,7 +253,7 @@ mod tests {
         assert!(input.active().unwrap_err().to_string().contains("beam"));
         fs::remove_file(&path).unwrap();
         let error = input.active().unwrap_err().to_string();
-        assert!(error.contains("the input beam (") && error.contains("doctor"), "{error}");
+        assert!(error.contains("the input beam (") && error.contains("wiring"), "{error}");
         fs::write(&path, "1").unwrap();
         assert!(InputSettings::File(path).open("beam").unwrap().active().unwrap(), "opening leaves its level");
     }

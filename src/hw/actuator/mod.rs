@@ -52,7 +52,9 @@ impl fmt::Display for Position {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The line, pin or bus did not take the command.
-    #[error("{device} does not take commands ({cause}): look at its wiring and permissions with `pawgate doctor`")]
+    #[error(
+        "{device} does not take commands ({cause}): look at its wiring and power, and whether the user may use it (groups gpio, video)"
+    )]
     Device {
         /// Which device.
         device: String,

@@ -313,7 +313,7 @@ mod tests {
     fn a_broken_driver_moves_nothing() {
         let (clock, mut latch) = latch();
         latch.fail(true);
-        assert!(latch.unlock().unwrap_err().to_string().contains("doctor"));
+        assert!(latch.unlock().unwrap_err().to_string().contains("wiring"));
         assert_eq!((latch.bolt(), latch.movements()), (Position::Locked, vec![]));
         clock.advance(SECOND);
         latch.fail(false);

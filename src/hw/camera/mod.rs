@@ -141,7 +141,7 @@ fn program(settings: &Settings) -> program::Program {
         }
         Source::Pictures(_) | Source::Stdin => vec![],
     };
-    program::Program { command, fps: settings.fps }
+    program::Program { command, fps: settings.fps, own: matches!(settings.source, Source::Device(_)) }
 }
 
 /// Why there is no frame.
@@ -177,6 +177,9 @@ pub enum CameraError {
         /// What is wrong with it.
         error: stream::StreamError,
     },
+    /// A V4L2 device cannot be opened, or was lost: in the words of who reads it.
+    #[error("{0}")]
+    Device(String),
     /// A program that should write frames does not.
     #[error("{name} {error}")]
     Program {
@@ -199,7 +202,12 @@ impl CameraError {
         match self {
             Self::Picture { .. } | Self::Folder { .. } => true,
             Self::Stream { error, .. } => error.is_passing(),
-            Self::NoPictures(_) | Self::NoneReadable(_) | Self::Program { .. } | Self::NoThread(_) | Self::Died => false,
+            Self::Device(_)
+            | Self::NoPictures(_)
+            | Self::NoneReadable(_)
+            | Self::Program { .. }
+            | Self::NoThread(_)
+            | Self::Died => false,
         }
     }
 }

@@ -120,6 +120,8 @@ pub struct Program {
     pub command: Vec<String>,
     /// Frames a second, for streams that do not say.
     pub fps: u32,
+    /// Whether it is pawgate's own reader, whose last words say everything.
+    pub own: bool,
 }
 
 impl Program {
@@ -207,6 +209,10 @@ impl Kept {
         }
     }
 
+    fn last(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).back().cloned()
+    }
+
     fn said(&self) -> String {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.iter().map(|line| format!("; it said: {line}")).collect()
@@ -230,6 +236,10 @@ impl Playing {
         let last = Instant::now() + GOING;
         while self.reader.as_ref().is_some_and(|reader| !reader.is_finished()) && Instant::now() < last {
             std::thread::sleep(Duration::from_millis(5));
+        }
+        let last = self.kept.last();
+        if let (true, Some(last)) = (self.program.own, last) {
+            return CameraError::Device(last.strip_prefix("pawgate: ").unwrap_or(&last).to_owned());
         }
         let error = ProgramError::Ended { status, said: self.kept.said(), command: self.program.command.join(" ") };
         CameraError::Program { name: self.program.name(), error }
@@ -261,7 +271,7 @@ mod tests {
     use crate::hw::clock::Monotonic;
 
     fn shell(script: &str) -> Program {
-        Program { command: ["sh", "-c", script].map(str::to_owned).to_vec(), fps: 5 }
+        Program { command: ["sh", "-c", script].map(str::to_owned).to_vec(), fps: 5, own: false }
     }
 
     fn start(program: &Program, stop: &Stop) -> Box<dyn Camera> {
@@ -284,10 +294,16 @@ mod tests {
     }
 
     #[test]
+    fn the_own_reader_speaks_for_itself() {
+        let reader = Program { own: true, ..shell("echo [WARN] slow >&2; echo pawgate: /dev/video0: busy >&2; exit 7") };
+        assert_eq!(start(&reader, &Stop::default()).next().unwrap_err().to_string(), "/dev/video0: busy");
+    }
+
+    #[test]
     fn one_that_says_nothing_is_no_camera() {
         let error = start(&shell("exit 0"), &Stop::default()).next().unwrap_err().to_string();
         assert!(error.contains("exit status: 0"), "{error}");
-        let missing = Program { command: vec!["/no/such/program".into()], fps: 5 };
+        let missing = Program { command: vec!["/no/such/program".into()], fps: 5, own: false };
         let error = missing.start(Timing::Recorded(Monotonic::default()), &Stop::default()).err().unwrap().to_string();
         assert!(error.contains("program cannot be started") && error.contains("installed"), "{error}");
     }
