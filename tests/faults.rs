@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use pawgate::hw::actuator::pin::{PinFile, history};
+use pawgate::journal::{Filter, Kind, Reader};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -112,13 +113,12 @@ impl House {
         count
     }
 
-    /// Numbers of the decisions that the journal holds.
+    /// Numbers of the decisions that the journal holds, all of them whole.
     fn decisions(&self) -> BTreeSet<u64> {
-        let output = self.pawgate(&["events", "--json", "--event", "decision", "--journal"]).arg(self.path("journal")).output();
-        let output = output.unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8(output.stdout).unwrap();
-        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_u64().unwrap()).collect()
+        let filter = Filter { kinds: vec![Kind::Decision], ..Filter::default() };
+        let events = Reader::open(&self.path("journal")).unwrap().events(&filter).unwrap();
+        assert_eq!(events.damaged, [] as [u64; 0]);
+        events.records.iter().map(|record| record.id).collect()
     }
 
     fn status(&self) -> (i32, Value) {
