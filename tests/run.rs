@@ -83,15 +83,14 @@ fn garbage_on_standard_input_is_a_fault_and_opens_nothing() {
     }
 }
 
-#[test]
-fn an_mjpeg_stream_of_the_cat_opens() {
-    let cat = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/cat.jpg")).unwrap();
+/// What the door did when these pictures came on standard input, one after the other: openings, and the last state.
+fn streamed(pictures: Vec<Vec<u8>>) -> (usize, String) {
     let mut child =
         pawgate(&["run", "--simulate", "--camera", "-", "--json", "--for", "20s"]).stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let feeder = std::thread::spawn(move || {
-        for _ in 0..12 {
-            if stdin.write_all(&cat).is_err() {
+        for picture in pictures {
+            if stdin.write_all(&picture).is_err() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(200));
@@ -100,7 +99,28 @@ fn an_mjpeg_stream_of_the_cat_opens() {
     let output = child.wait_with_output().unwrap();
     feeder.join().unwrap();
     let events = lines(&output);
-    assert_eq!((opened(&events), last_state(&events)), (1, "locked"), "{events:#?}");
+    (opened(&events), last_state(&events).to_owned())
+}
+
+fn cat() -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/cat.jpg")).unwrap()
+}
+
+#[test]
+fn an_mjpeg_stream_of_the_cat_opens() {
+    let picture = image::load_from_memory(&cat()).unwrap().to_rgb8();
+    // No two frames of a camera are the same.
+    let encoded = |quality: u8| {
+        let mut jpeg = vec![];
+        picture.write_with_encoder(image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, quality)).unwrap();
+        jpeg
+    };
+    assert_eq!(streamed((80..92).map(encoded).collect()), (1, "locked".to_owned()));
+}
+
+#[test]
+fn a_picture_that_is_repeated_is_no_evidence() {
+    assert_eq!(streamed(vec![cat(); 12]), (0, "locked".to_owned()));
 }
 
 fn wait_until(child: &mut Child, what: impl Fn() -> bool) {
