@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`pictures`] | pictures and folders of them, played as a camera |
 //! | [`stream`] | Y4M and MJPEG from anything that can be read |
-//! | [`live`] | texts that name devices and network cameras |
+//! | `live` | texts that name devices and network cameras |
 //! | [`program`] | programs that write such streams: `rpicam-vid`, `ffmpeg`, pawgate's own reader of V4L2 devices |
 //! | [`v4l2`] | the kernel's cameras, read in a process of their own |
 //! | [`latest`] | a camera on its own thread, and the one frame that waits for its reader |
