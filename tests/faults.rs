@@ -231,7 +231,7 @@ fn inference_that_fails_or_panics_is_a_fault_that_passes() {
 
 #[test]
 fn a_latch_that_refuses_is_a_fault_that_passes() {
-    passes("latch-refuses@500ms+3s", "as planned");
+    passes("latch-refuses@500ms+8s", "as planned");
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn whoever_decides_hangs_and_the_guard_locks() {
     let long = CONFIG.replace("open_for = \"1s\"\nmax_open = \"2s\"", "open_for = \"20s\"\nmax_open = \"20s\"");
     for what in ["decider-hang", "classifier-hang"] {
         let house = House::with(&long);
-        let mut service = house.start(&["--hold", "20s", "--inject", &format!("{what}@2s+6s")]);
+        let mut service = house.start(&["--hold", "20s", "--inject", &format!("{what}@5s+6s")]);
         service.wait_open();
         service.wait_fault("the guard sends the latch to locked: the deciding thread does not turn over");
         let changes = history(&house.path("pin")).unwrap();
@@ -271,7 +271,7 @@ fn whoever_decides_hangs_and_the_guard_locks() {
 fn whoever_decides_panics_and_the_pin_is_locked() {
     let long = CONFIG.replace("open_for = \"1s\"", "open_for = \"2s\"");
     let house = House::with(&long);
-    let mut service = house.start(&["--inject", "decider-panic@2s"]);
+    let mut service = house.start(&["--inject", "decider-panic@5s"]);
     assert!(!service.ended().success());
     assert!(house.check_pin() > 0, "it was unlocked before");
 }
@@ -373,7 +373,7 @@ fn nobody_listening_ends_it_locked() {
 fn status_tells_how_it_is() {
     let house = House::new();
     assert_eq!(house.status().0, 10);
-    let mut service = house.start(&["--inject", "camera-lost@3s"]);
+    let mut service = house.start(&["--inject", "camera-lost@8s"]);
     service.wait_open();
     let (code, status) = house.status();
     assert_eq!((code, &status["running"], &status["hangs"]), (0, &Value::Bool(true), &Value::Bool(false)), "{status}");
