@@ -633,6 +633,19 @@ fn what_needs_a_restart_is_named_and_keeps_its_value() {
     assert_eq!((config.door(), config.feeder()), (before.door(), None));
 }
 
+/// The guard of the latch and `pawgate safe-state` were told at the start where safe is.
+#[test]
+fn where_safe_is_changes_with_a_restart_only() {
+    use pawgate::policy::door::SafeState;
+    for (before, after, stays) in [("locked", "unlocked", SafeState::Locked), ("unlocked", "locked", SafeState::Unlocked)] {
+        let text = |state: &str| format!("{MINIMAL}safe_state = \"{state}\"\n");
+        let mut current = Current::start(good(&text(before)), &labels(), &Individuals::nobody()).unwrap();
+        let reloaded = current.reload(text(after).as_bytes(), &labels(), &Individuals::nobody()).unwrap();
+        assert_eq!(reloaded.restart, ["door.safe_state"]);
+        assert_eq!(current.config().door().unwrap().safe_state, stays);
+    }
+}
+
 // The schema, the documentation and the examples.
 
 /// A key with its table's path (`rule.times`), and what the schema says about it.

@@ -71,6 +71,10 @@ impl Config {
             ("individuals.file", keep(&mut new.individuals.file, &old.individuals.file)),
             ("model.file", keep(&mut new.model, &old.model)),
         ];
+        // The latch's guard and `pawgate safe-state` know the one of the start: two opinions about where safe is would be none.
+        if let (Some(new), Some(old)) = (&mut new.door, &old.door) {
+            changed.push(("door.safe_state", keep(&mut new.safe_state, &old.safe_state)));
+        }
         // A device that comes or goes has pins to claim or to release.
         if new.door.is_some() != old.door.is_some() {
             changed.push(("door", keep(&mut new.door, &old.door)));

@@ -23,7 +23,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(5);
 pub const STALE: Duration = Duration::from_secs(15);
 /// The status file's name.
 pub const STATUS_FILE: &str = "status.json";
-/// The configuration that is in force, for `pawgate safe-state`.
+/// The configuration of the start, for `pawgate safe-state`: pins and the safe state change with a restart only.
 pub const CONFIG_FILE: &str = "config.toml";
 /// Where it lies unless systemd names another folder (`RuntimeDirectory=`).
 pub const RUNTIME_FOLDER: &str = "/run/pawgate";
@@ -124,7 +124,7 @@ impl Oversight {
         due
     }
 
-    /// Leaves the configuration that is in force where `pawgate safe-state` finds it.
+    /// Leaves the configuration of the start where `pawgate safe-state` finds it.
     pub fn leave(&self, config: &Config) {
         let Some(folder) = &self.folder else { return };
         let (path, temporary) = (folder.join(CONFIG_FILE), folder.join(".config.toml.new"));
