@@ -93,7 +93,7 @@ pub trait Camera: Send {
 #[derive(Clone)]
 pub enum Timing {
     /// By this clock. Pictures are held for their time and leave out frames that nobody was there to take; a stream's frame is
-    /// captured when its last byte arrives.
+    /// captured when its last byte arrives, unless pawgate's own reader says when it was.
     Live(Arc<dyn Clock>),
     /// As recorded: the first frame at this moment and the others at their distance from it, without waiting. The caller sets
     /// its own clock by the frames.

@@ -140,6 +140,7 @@ impl Program {
         let (log, label) = (kept.clone(), name.clone());
         let reader = thread.spawn(move || log.follow(err, &label)).map_err(CameraError::NoThread)?;
         let stream = Stream::new(name, out, self.fps, timing);
+        let stream = if self.own { stream.marked(super::v4l2::mark_clock) } else { stream };
         Ok(Box::new(Playing { program: self.clone(), stream, stop: stop.clone(), kept, reader: Some(reader) }))
     }
 

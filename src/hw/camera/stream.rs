@@ -116,8 +116,15 @@ pub struct Stream<R> {
     interval: Duration,
     /// Frames so far, readable or not.
     number: u64,
+    /// What the frame's own mark says, as [`Self::marked`] describes.
+    mark: Option<Duration>,
+    /// Capture time of the last frame; the next is not earlier.
+    last: Monotonic,
     over: bool,
 }
+
+/// Reads the clock that marks are made by: the kernel's monotonic one, as time since its start.
+pub type MarkClock = fn() -> Duration;
 
 /// What was found in the first bytes.
 #[derive(Debug, Clone, Copy)]
@@ -130,9 +137,20 @@ impl<R: Read + Send> Stream<R> {
     /// Reads from `reader`, which errors call `name`. Nothing is read yet. A recorded stream that does not say how many frames
     /// it has a second has `fps`.
     pub fn new(name: impl Into<String>, reader: R, fps: u32, timing: Timing) -> Self {
-        let feed = Feed { reader, data: Vec::new(), arrived: Monotonic::default() };
+        let feed =
+            Feed { reader, data: Vec::new(), arrived: Monotonic::default(), marks: None, arrived_by_mark: Duration::ZERO };
         let interval = Duration::from_secs(1) / fps.max(1);
-        Self { name: name.into(), feed, format: None, timing, interval, number: 0, over: false }
+        let (number, mark, last, over) = (0, None, Monotonic::default(), false);
+        Self { name: name.into(), feed, format: None, timing, interval, number, mark, last, over }
+    }
+
+    /// Believes the capture times that [`super::v4l2`]'s reader writes into a live stream, in microseconds by `clock`: a frame
+    /// that waited in the driver or in the pipe is as old as it is, not as young as its last byte. A mark that lies in the future,
+    /// or before the frame in front, does not count.
+    #[must_use]
+    pub fn marked(mut self, clock: MarkClock) -> Self {
+        self.feed.marks = Some(clock);
+        self
     }
 
     fn step(&mut self) -> Result<Option<RgbImage>, StreamError> {
@@ -160,13 +178,14 @@ impl<R: Read + Send> Stream<R> {
         if found != b"FRAME" && !found.starts_with(b"FRAME ") {
             return Err(StreamError::OutOfStep { number, found: readable(found) });
         }
+        let mark = found.split(|&byte| byte == b' ').find_map(|field| mark(field.strip_prefix(b"X")?));
         let (start, end) = (line + 1, line + 1 + header.frame_bytes());
         while self.feed.data.len() < end {
             if !self.feed.fill(&self.timing)? {
                 return Err(StreamError::Truncated(number));
             }
         }
-        self.number = number;
+        (self.number, self.mark) = (number, mark);
         let picture = header.picture(&self.feed.data[start..end]).map_err(|error| StreamError::Convert { number, error })?;
         self.feed.data.drain(..end);
         Ok(Some(picture))
@@ -187,14 +206,22 @@ impl<R: Read + Send> Stream<R> {
                 JpegEnd::NotYet => return Err(StreamError::Truncated(number)),
             }
         };
-        self.number = number;
+        (self.number, self.mark) = (number, jpeg_mark(&self.feed.data[..len]));
         self.feed.data.drain(..len);
         picture.map(Some).map_err(|error| StreamError::Picture { number, error })
     }
 
-    fn captured(&self) -> Monotonic {
+    fn captured(&mut self) -> Monotonic {
         match &self.timing {
-            Timing::Live(_) => self.feed.arrived,
+            Timing::Live(_) => {
+                let arrived = self.feed.arrived;
+                let waited = match (self.feed.marks, self.mark) {
+                    (Some(_), Some(mark)) => self.feed.arrived_by_mark.saturating_sub(mark),
+                    _ => Duration::ZERO,
+                };
+                self.last = self.last.max(Monotonic::new(arrived.since_start().saturating_sub(waited)));
+                self.last
+            }
             Timing::Recorded(start) => {
                 let nanos = self.interval.as_nanos().saturating_mul(u128::from(self.number - 1));
                 *start + Duration::from_nanos(nanos.try_into().unwrap_or(u64::MAX))
@@ -229,6 +256,9 @@ struct Feed<R> {
     data: Vec<u8>,
     /// When the last bytes came.
     arrived: Monotonic,
+    marks: Option<MarkClock>,
+    /// The same moment by the clock of the marks.
+    arrived_by_mark: Duration,
 }
 
 impl<R: Read> Feed<R> {
@@ -245,6 +275,7 @@ impl<R: Read> Feed<R> {
         self.data.truncate(before + read.as_ref().map_or(0, |&count| count.min(CHUNK)));
         if let Timing::Live(clock) = timing {
             self.arrived = clock.now().mono;
+            self.arrived_by_mark = self.marks.map_or(Duration::ZERO, |now| now());
         }
         Ok(read? > 0)
     }
@@ -315,6 +346,27 @@ impl<R: Read> Feed<R> {
             return if stray { Err(StreamError::Stray { count, number }) } else { Ok(start.is_some()) };
         }
     }
+}
+
+/// The moment in `captured=MICROSECONDS`.
+fn mark(text: &[u8]) -> Option<Duration> {
+    let number = std::str::from_utf8(text.strip_prefix(b"captured=")?).ok()?;
+    number.parse().ok().map(Duration::from_micros)
+}
+
+/// The moment in a comment in front of a JPEG's own segments; the reader may have put an APP0 before it.
+fn jpeg_mark(jpeg: &[u8]) -> Option<Duration> {
+    let mut rest = jpeg.get(2..)?;
+    for _ in 0..2 {
+        let [0xFF, code, high, low, ..] = *rest else { return None };
+        let end = 2 + usize::from(u16::from_be_bytes([high, low]));
+        match code {
+            0xFE => return mark(rest.get(4..end)?),
+            0xE0 => rest = rest.get(end..)?,
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// The first bytes, for a person.
@@ -729,6 +781,50 @@ mod tests {
         }
         let (_, _, end) = drain(Stream::new("broken", Broken, 10, recorded()));
         assert!(matches!(end, Some(StreamError::Io(error)) if error.to_string() == "unplugged"));
+    }
+
+    /// Marks are by a clock that is at 100 s, whatever the other says.
+    fn mark_clock() -> Duration {
+        Duration::from_secs(100)
+    }
+
+    fn captured(bytes: Vec<u8>, marked: bool) -> Vec<Duration> {
+        let clock = Simulated::at(jiff::Timestamp::UNIX_EPOCH);
+        clock.advance(Duration::from_secs(7));
+        let stream = Stream::new("a test", Cursor::new(bytes), 10, Timing::Live(Arc::new(clock)));
+        let (frames, passed, error) = drain(if marked { stream.marked(mark_clock) } else { stream });
+        assert!(passed.is_empty() && error.is_none());
+        frames.iter().map(|frame| frame.captured.since_start()).collect()
+    }
+
+    #[test]
+    fn a_frame_is_as_old_as_its_mark_says() {
+        let y4m = |marks: [&str; 4]| {
+            let frames = marks.map(|mark| format!("FRAME{mark}\nx"));
+            format!("YUV4MPEG2 W1 H1 Cmono\n{}", frames.concat()).into_bytes()
+        };
+        let seconds = Duration::from_secs_f64;
+        // A second ago; in the future; earlier than the frame in front; older than the clock.
+        let bytes = y4m([" Xcaptured=99000000", " Ip Xcaptured=100500000", " Xcaptured=98000000", " Xcaptured=1"]);
+        assert_eq!(captured(bytes.clone(), true), [6.0, 7.0, 7.0, 7.0].map(seconds));
+        assert_eq!(captured(bytes, false), [7.0; 4].map(seconds), "from others a mark is a comment");
+        let bytes = y4m([" Xcaptured=1", "", " Xcaptured=", " Xcaptured=-3"]);
+        assert_eq!(captured(bytes, true), [0.0, 7.0, 7.0, 7.0].map(seconds));
+    }
+
+    #[test]
+    fn a_jpeg_is_as_old_as_its_comment_says() {
+        let picture = image::RgbImage::from_pixel(8, 8, image::Rgb([90; 3]));
+        let mut jpeg = vec![];
+        picture.write_to(&mut Cursor::new(&mut jpeg), image::ImageFormat::Jpeg).unwrap();
+        let with = |segments: &[u8]| [&jpeg[..2], segments, &jpeg[2..]].concat();
+        let comment = b"\xFF\xFE\0\x13captured=98500000";
+        let tables = b"\xFF\xE0\0\x08AVI1\0\0";
+        let bytes = [with(comment), with(&[&tables[..], comment].concat()), with(b"")].concat();
+        assert_eq!(captured(bytes, true), [5.5, 5.5, 7.0].map(Duration::from_secs_f64));
+        for short in [&jpeg[..2], b"\xFF\xD8\xFF\xFE\0\x13cap", b"\xFF\xD8\xFF\xFE\0\0captured=1"] {
+            assert_eq!(jpeg_mark(short), None);
+        }
     }
 
     proptest! {

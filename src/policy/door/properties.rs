@@ -325,7 +325,9 @@ fn never_open_too_long(settings: &Settings, all: &[Taken]) -> Result<(), TestCas
         }
         let by_hand = matches!(taken.event, Event::OverrideUnlock(_));
         if taken.unlocks() {
-            until = Some(taken.now + if by_hand { settings.max_override.max(interval(settings)) } else { settings.max_open });
+            // One that opens for no time at all does both in a step, in the order of its actions.
+            let limit = if by_hand { settings.max_override.max(interval(settings)) } else { settings.max_open };
+            until = (taken.moves().last() == Some(Position::Unlocked)).then(|| taken.now + limit);
         } else if by_hand && taken.step.refused.is_none() && !matches!(taken.before.shown, Phase::OverrideUnlocked) {
             until = until.map(|until| until.max(taken.now + settings.max_override));
         }
@@ -401,9 +403,10 @@ fn deadlines_ahead(all: &[Taken]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Failures are printed whole; no file of them is kept.
+/// Failures are printed whole; no file of them is kept. `PROPTEST_CASES` asks for more.
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 500, max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() }
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: default.cases.max(500), max_shrink_iters: 20_000, failure_persistence: None, ..default }
 }
 
 proptest! {

@@ -93,6 +93,14 @@ fn one_cat_changes_its_mind() {
     scenario(&Settings::default(), &events, 60.0, &["2 UNLOCK", "2 open", "10 LOCK", "10 locked"]);
 }
 
+/// The config asks for a second at least; the state machine does not rely on that.
+#[test]
+fn open_for_no_time_it_locks_in_the_same_step() {
+    let settings = Settings { open_for: Duration::ZERO, min_interval: Duration::ZERO, ..Settings::default() };
+    let expected = ["2 UNLOCK", "2 LOCK"];
+    scenario(&settings, &[(2.0, allow(1.0)), (3.0, Event::Nobody)], 60.0, &expected);
+}
+
 #[test]
 fn the_record_names_decision_and_rule() {
     let (_, open) = play(&Settings::default(), &[(2.0, allow(1.0))], 3.0);

@@ -233,9 +233,10 @@ fn settings() -> impl Strategy<Value = Settings> {
     times.prop_map(|(max_per_day, min_interval, portion_time)| Settings { max_per_day, min_interval, portion_time })
 }
 
-/// Failures are printed whole; no file of them is kept.
+/// Failures are printed whole; no file of them is kept. `PROPTEST_CASES` asks for more.
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 500, max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() }
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: default.cases.max(500), max_shrink_iters: 20_000, failure_persistence: None, ..default }
 }
 
 proptest! {

@@ -45,6 +45,12 @@ pub struct Device {
     pub fps: u32,
 }
 
+/// The kernel's monotonic clock, by which drivers say when a picture was captured.
+pub fn mark_clock() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::try_from(now).unwrap_or_default()
+}
+
 /// Reads the camera and writes its pictures to `out`, until `out` is closed at its other end (`Ok`) or there are no more.
 ///
 /// For a process of its own that ends soon after: the device stays open, and the thread that reads it may hang in it.

@@ -125,8 +125,14 @@ fn window_of<'a>(settings: &Settings, frames: &'a Frames) -> Vec<&'a Sighting> {
     animals
 }
 
+/// Failures are printed whole; no file of them is kept. `PROPTEST_CASES` asks for more.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: default.cases.max(500), failure_persistence: None, ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+    #![proptest_config(config())]
 
     #[test]
     fn a_grant_has_n_frames_that_fulfil_the_rule(
