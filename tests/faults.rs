@@ -13,6 +13,9 @@ use pawgate::journal::{Filter, Kind, Reader};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+#[path = "common/mount.rs"]
+mod mount;
+
 /// Long enough for anything that comes at all.
 const EVENTUALLY: Duration = Duration::from_secs(60);
 /// The configuration's longest opening, and as much again for a machine that is busy.
@@ -337,6 +340,78 @@ fn a_damaged_journal_is_set_aside_and_the_door_decides() {
     service.wait_fault("damaged");
     service.wait_open();
     service.stop(&house);
+}
+
+#[test]
+fn a_full_disk_is_a_fault_that_passes_and_the_door_decides() {
+    let house = House::with(&format!("{CONFIG}[journal]\nkeep_free = \"0kB\"\n"));
+    let folder = house.path("journal");
+    std::fs::create_dir(&folder).unwrap();
+    let Some(_mount) = mount::Mount::new(&["-t", "tmpfs", "-o", "size=2m", "tmpfs"], &folder) else {
+        let line = b"SKIPPED a_full_disk_is_a_fault_that_passes_and_the_door_decides: this user may not mount a tmpfs\n";
+        return std::io::stderr().write_all(line).unwrap();
+    };
+    let mut service = house.start(&[]);
+    service.wait_open();
+    let filler = folder.join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while file.write_all(&[7; 512]).is_ok() {}
+    service.wait_fault("no room for");
+    service.wait_open();
+    service.wait_open();
+    assert_eq!(house.status().1["running"], true);
+    drop(file);
+    std::fs::remove_file(&filler).unwrap();
+    service.wait("recovery", |event| event["event"] == "recovered");
+    service.wait_open();
+    service.stop(&house);
+    let told = service.seen.iter().filter(|event| event["event"] == "decision");
+    let told: BTreeSet<u64> = told.map(|event| event["id"].as_u64().unwrap()).collect();
+    let kept = house.decisions();
+    assert!(told.len() >= 4 && kept.is_superset(&told), "{:?} are lost", told.difference(&kept));
+}
+
+/// The hours between the wall clock and the monotonic one, as the events tell them, change by this much.
+fn wait_jump(service: &mut Service, hours: i64) {
+    let time = |event: &Value| event["time"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let before = time(service.seen.last().unwrap());
+    service.wait("jump of the clock", |event| {
+        let passed = time(event).duration_since(before);
+        (passed - jiff::SignedDuration::from_hours(hours)).abs() < jiff::SignedDuration::from_mins(30)
+    });
+}
+
+#[test]
+fn a_clock_that_is_set_changes_no_deadline() {
+    let house = House::new();
+    let mut service = house.start(&["--inject", "clock-back@3s+4s,clock-forward@11s"]);
+    service.wait_open();
+    wait_jump(&mut service, -3);
+    service.wait_open();
+    wait_jump(&mut service, 3);
+    service.wait_open();
+    wait_jump(&mut service, 26);
+    service.wait_open();
+    service.stop(&house);
+    assert!(service.seen.iter().all(|event| event["event"] != "fault"), "{:#?}", service.seen);
+}
+
+#[test]
+fn a_clock_that_is_set_is_not_believed() {
+    let house = House::with(&format!("{CONFIG}times = [{{ from = \"00:00\", to = \"24:00\" }}]\n"));
+    for (plan, hours) in [("clock-back@4s", -3), ("clock-forward@4s", 26)] {
+        let mut service = house.start(&["--inject", plan]);
+        service.wait_open();
+        wait_jump(&mut service, hours);
+        let before = service.seen.len();
+        for _ in 0..3 {
+            service.wait("denial", |event| {
+                event["decision"] == "deny" && event["passed_over"].to_string().contains("it depends on the clock")
+            });
+        }
+        service.stop(&house);
+        assert!(service.seen[before..].iter().all(|event| event["decision"] != "allow"), "{:#?}", service.seen);
+    }
 }
 
 #[test]

@@ -17,6 +17,10 @@ use pawgate::journal::{Answer, Entry, Events, FILE_NAME, Filter, Journal, Kind, 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+#[path = "common/mount.rs"]
+mod mount;
+use mount::Mount;
+
 const SOON: Duration = Duration::from_secs(20);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -569,22 +573,6 @@ fn a_reserve_that_others_use_up_is_a_fault_until_it_is_free_again() {
     clock.advance(Duration::from_secs(600));
     assert!(journal.flush(SOON));
     assert_eq!(of_kind(folder.path(), Kind::Decision)[0].id, id);
-}
-
-/// A file system of its own, where this user may mount one.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn new(arguments: &[&str], at: &Path) -> Option<Self> {
-        let mounted = Command::new("mount").args(arguments).arg(at).stderr(Stdio::null()).status();
-        mounted.is_ok_and(|status| status.success()).then(|| Self(at.to_path_buf()))
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 #[test]

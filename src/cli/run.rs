@@ -134,8 +134,8 @@ fn missing(what: &str) -> Failure {
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
     let path = args.config.clone().or_else(|| (!args.simulate).then(|| config::DEFAULT_PATH.into()));
     let ready = setup::load(path.as_deref(), Some(&args.source), &args.model)?;
-    let clock: Arc<dyn Clock> = Arc::new(System::start());
     let faults = Injector::new(args.inject.clone().unwrap_or_default());
+    let clock: Arc<dyn Clock> = faults.clock(Arc::new(System::start()));
     let signals = Signals::install().map_err(|e| Failure::new(Exit::Io, e))?;
     let mut hardware = Hardware::open(args, &ready.config, &clock, &faults)?;
     let opened = args.source.open(&ready.config, Arc::clone(&clock), &faults);

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
+use jiff::SignedDuration;
 
 use super::actuator::{self, Latch};
 use super::camera::program::Stop;
@@ -49,11 +50,15 @@ pub enum What {
     LatchRefuses,
     /// The latch's driver hangs.
     LatchHang,
+    /// The wall clock is set back by three hours.
+    ClockBack,
+    /// The wall clock is set forward by a day and two hours.
+    ClockForward,
 }
 
 impl What {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::CameraHang,
         Self::CameraLost,
         Self::CameraFrozen,
@@ -69,6 +74,8 @@ impl What {
         Self::JournalPanic,
         Self::LatchRefuses,
         Self::LatchHang,
+        Self::ClockBack,
+        Self::ClockForward,
     ];
 
     /// Its name in a plan.
@@ -89,6 +96,8 @@ impl What {
             Self::JournalPanic => "journal-panic",
             Self::LatchRefuses => "latch-refuses",
             Self::LatchHang => "latch-hang",
+            Self::ClockBack => "clock-back",
+            Self::ClockForward => "clock-forward",
         }
     }
 }
@@ -140,7 +149,7 @@ fn planned(text: &str) -> Result<Planned, String> {
     let what = what.ok_or_else(|| format!("`{name}` is no fault; there are {}", names()))?;
     let (from, lasting) = time.split_once('+').map_or((time, None), |(from, lasting)| (from, Some(lasting)));
     let duration = |text: &str| {
-        let parsed: Option<jiff::SignedDuration> = text.parse().ok();
+        let parsed: Option<SignedDuration> = text.parse().ok();
         parsed.and_then(|d| Duration::try_from(d).ok()).ok_or_else(|| format!("`{text}` is no duration; write \"2s\""))
     };
     Ok(Planned { what, from: duration(from)?, lasting: lasting.map(duration).transpose()? })
@@ -224,6 +233,14 @@ impl Injector {
         }
     }
 
+    /// A clock whose wall clock is set as planned; the monotonic one never is.
+    pub fn clock(&self, clock: Arc<dyn Clock>) -> Arc<dyn Clock> {
+        match self.0 {
+            None => clock,
+            Some(_) => Arc::new(JumpingClock { clock, faults: self.clone() }),
+        }
+    }
+
     /// A clock at which the journal's thread hangs or panics as planned: it looks at every turn.
     pub fn journal_clock(&self, clock: Arc<dyn Clock>) -> Arc<dyn Clock> {
         match self.0 {
@@ -268,6 +285,20 @@ impl Latch for FailingLatch {
 
     fn position(&mut self) -> Result<Option<actuator::Position>, actuator::Error> {
         self.latch.position()
+    }
+}
+
+struct JumpingClock {
+    clock: Arc<dyn Clock>,
+    faults: Injector,
+}
+
+impl Clock for JumpingClock {
+    fn now(&self) -> Now {
+        let Now { mono, wall } = self.clock.now();
+        let hours = if self.faults.strikes(What::ClockBack) { -3 } else { 0 };
+        let hours = if self.faults.strikes(What::ClockForward) { hours + 26 } else { hours };
+        Now { mono, wall: wall.saturating_add(SignedDuration::from_hours(hours)).unwrap_or(wall) }
     }
 }
 
@@ -350,6 +381,17 @@ mod tests {
         assert!(faults.strikes(What::CameraHang) && !faults.strikes(What::CameraLost));
         faults.hang(What::CameraHang);
         assert!(faults.0.as_ref().unwrap().start.elapsed() >= Duration::from_millis(70));
+    }
+
+    #[test]
+    fn only_the_wall_clock_is_set() {
+        let clock: Arc<dyn Clock> = Arc::new(crate::hw::clock::Simulated::at(jiff::Timestamp::UNIX_EPOCH));
+        let planned = |what| Planned { what, from: Duration::ZERO, lasting: None };
+        for (plan, hours) in [(vec![What::ClockBack], -3), (vec![What::ClockForward], 26), (vec![What::CameraLost], 0)] {
+            let faults = Injector::new(Plan(plan.into_iter().map(planned).collect()));
+            let (now, real) = (faults.clock(Arc::clone(&clock)).now(), clock.now());
+            assert_eq!((now.mono, now.wall.duration_since(real.wall)), (real.mono, SignedDuration::from_hours(hours)));
+        }
     }
 
     #[test]

@@ -136,7 +136,7 @@ struct CalibrationArgs {
     #[arg(long, default_value_t = 96, value_name = "N")]
     held_out: usize,
     /// Use this range estimator instead of comparing all.
-    #[arg(long, value_parser = parse_estimator, value_name = "minmax|percentile:P|mse")]
+    #[arg(long, value_parser = parse_estimator, value_name = "minmax|percentile:P|mse|entropy")]
     estimator: Option<Estimator>,
 }
 
@@ -162,11 +162,12 @@ fn parse_estimator(text: &str) -> Result<Estimator, String> {
     match text.split_once(':') {
         None if text == "minmax" => Ok(Estimator::MinMax),
         None if text == "mse" => Ok(Estimator::Mse),
+        None if text == "entropy" => Ok(Estimator::Entropy),
         Some(("percentile", p)) => match p.parse::<f64>() {
             Ok(p) if p > 50.0 && p <= 100.0 => Ok(Estimator::Percentile(p / 100.0)),
             _ => Err(format!("`{p}` is not a percentage above 50")),
         },
-        _ => Err("expected `minmax`, `mse` or `percentile:99.99`".into()),
+        _ => Err("expected `minmax`, `mse`, `entropy` or `percentile:99.99`".into()),
     }
 }
 
