@@ -10,12 +10,16 @@ use pawgate::nn::Options;
 
 use crate::data::{PetSet, load_negatives};
 use crate::evaluate;
+use crate::fetch;
 use crate::files::{sha256, write_whole};
 use crate::graph::{self, fused};
 use crate::material::{DataArgs, Material};
 use crate::quantize::{self, Pictures, ranges::Estimator};
 use crate::train::linear::Protocol;
 use crate::train::{self, HeadRecord, TrainedHead, TrainingRecord, calibrate};
+
+/// So many of the layers that lose most by rounding are shown.
+const SENSITIVE_LAYERS: usize = 12;
 
 /// The back-end that heads are trained on.
 type Backend = Autodiff<NdArray>;
@@ -30,6 +34,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Fetch the official checkpoints and the Oxford-IIIT Pet pictures.
+    Fetch(fetch::Args),
     /// Fuse the two backbones to one fp32 ONNX network.
     Build(BuildArgs),
     /// Train the breed head and the pet gate on frozen features.
@@ -135,6 +141,9 @@ struct CalibrationArgs {
     /// Other pictures that the range estimators are compared on.
     #[arg(long, default_value_t = 96, value_name = "N")]
     held_out: usize,
+    /// Measure on so many of the others what each layer's rounding costs by itself (0: do not).
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    sensitivity: usize,
     /// Use this range estimator instead of comparing all.
     #[arg(long, value_parser = parse_estimator, value_name = "minmax|percentile:P|mse|entropy")]
     estimator: Option<Estimator>,
@@ -178,6 +187,7 @@ impl Cli {
     /// Whatever went wrong, with what it was about.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
+            Command::Fetch(args) => fetch::run(&args),
             Command::Build(args) => build(&args.weights, args.imagenet, &args.out),
             Command::Train(args) => train(&args.network, &args.data, &args.protocol.protocol()?, &args.out),
             Command::Quantize(args) => quantize(&args.network, &args.head, &args.data, &args.calibration, &args.out),
@@ -264,12 +274,18 @@ fn quantize(network: &Path, head: &Path, data: &DataArgs, args: &CalibrationArgs
     ensure!(head.record.preprocess == data.preprocess(), "the head was trained with another --resize");
     let [calibration, held_out] = calibration_pictures(data, args)?;
     let estimators = args.estimator.map_or(Estimator::CANDIDATES.to_vec(), |e| vec![e]);
-    let outcome = quantize::quantise(&model, &head, &calibration, &held_out, &estimators)?;
+    let outcome = quantize::quantise(&model, &head, &calibration, &held_out, &estimators, args.sensitivity)?;
     println!("range estimator      feature error  same breed   ({} held-out pictures)", held_out.len());
     for quality in &outcome.tried {
         let mark = if *quality == outcome.chosen { "  <- taken" } else { "" };
         let (error, same) = (quality.feature_error * 100.0, quality.agreement * 100.0);
         println!("{:<20} {error:>11.3} % {same:>9.1} %{mark}", quality.estimator);
+    }
+    if !outcome.sensitivity.is_empty() {
+        println!("layer that alone is rounded             feature error  made by");
+        for layer in outcome.sensitivity.iter().take(SENSITIVE_LAYERS) {
+            println!("{:<40} {:>10.3} %  {}", layer.name, layer.feature_error * 100.0, layer.operator);
+        }
     }
     let summary = outcome.weights;
     log::info!("{} of {} weight channels are exact in int8", summary.exact_channels, summary.channels);

@@ -2,6 +2,7 @@
 //!
 //! | command | reads | writes |
 //! |---|---|---|
+//! | `fetch` | the network, or a folder | official checkpoints and pictures |
 //! | `build` | two backbone checkpoints | the fused fp32 network |
 //! | `train` | the network, labelled pictures, negatives | the head |
 //! | `quantize` | the network, the head, pictures | the int8 model |
@@ -13,6 +14,7 @@ mod commands;
 mod data;
 mod evaluate;
 mod features;
+mod fetch;
 mod files;
 mod folds;
 mod graph;

@@ -2,6 +2,7 @@
 
 pub mod qdq;
 pub mod ranges;
+pub mod sensitivity;
 pub mod weights;
 
 use std::collections::HashMap;
@@ -12,6 +13,7 @@ use pawgate::model::{Metadata, Provenance};
 use pawgate::nn::{Network, Options};
 use pawgate::vision::{self, Preprocess};
 use rayon::prelude::*;
+use serde::Serialize;
 use serde_json::json;
 use tract_onnx::pb::ModelProto;
 
@@ -23,7 +25,7 @@ use qdq::Source;
 use ranges::{Affine, Estimator, Extremes, Histogram};
 
 /// What is measured of one estimator on pictures that were not calibrated on.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Quality {
     /// The estimator.
     pub estimator: Estimator,
@@ -169,11 +171,15 @@ pub struct Outcome {
     pub chosen: Quality,
     /// How the weights fared.
     pub weights: qdq::WeightSummary,
+    /// What each layer costs by itself; empty where that was not asked for.
+    pub sensitivity: Vec<sensitivity::Layer>,
 }
 
 /// Quantises the fused network, adds the head, and describes the result.
 ///
-/// With more than one estimator, each is measured on `held_out` and the one with the smallest feature error is taken.
+/// With more than one estimator, each is measured on `held_out` and the one with the smallest feature error is taken. The first
+/// `sensitivity` pictures of `held_out` are used to measure what each layer costs by itself, which takes as many runs as there are
+/// layers.
 ///
 /// # Errors
 /// What observing, rewriting or running reports.
@@ -183,6 +189,7 @@ pub fn quantise(
     calibration: &Pictures,
     held_out: &Pictures,
     estimators: &[Estimator],
+    sensitivity: usize,
 ) -> anyhow::Result<Outcome> {
     let seen = observe(network, calibration)?;
     let expected = embeddings(network, held_out, "fp32 features of held-out pictures")?;
@@ -217,7 +224,18 @@ pub fn quantise(
     });
     let props = describe(network, head, quantisation)?.to_props();
     model.metadata_props = graph::GraphBuilder::default().finish(props).metadata_props;
-    Ok(Outcome { model, tried, chosen, weights })
+    let sensitivity = match sensitivity.min(held_out.len()) {
+        0 => vec![],
+        count => {
+            let calibration = qdq::Calibration {
+                ranges: choose_ranges(&seen, chosen.estimator, &head.record.preprocess),
+                channel_means: seen.channel_means,
+            };
+            let pictures = Pictures { tensors: held_out.tensors[..count].to_vec() };
+            sensitivity::measure(network, &calibration, &pictures, &expected[..count])?
+        }
+    };
+    Ok(Outcome { model, tried, chosen, weights, sensitivity })
 }
 
 /// The description of a finished model.
@@ -257,14 +275,20 @@ fn embeddings(model: &ModelProto, pictures: &Pictures, what: &'static str) -> an
     features
 }
 
-fn compare(estimator: Estimator, head: &TrainedHead, expected: &[Vec<f32>], found: &[Vec<f32>]) -> Quality {
+/// Root of the summed squared difference, over that of what is expected.
+fn feature_error(expected: &[Vec<f32>], found: &[Vec<f32>]) -> f64 {
     let square = |x: f32| f64::from(x).powi(2);
-    let pairs = || expected.iter().zip(found);
-    let difference: f64 = pairs().map(|(e, f)| e.iter().zip(f).map(|(a, b)| square(a - b)).sum::<f64>()).sum();
+    let pairs = expected.iter().zip(found);
+    let difference: f64 = pairs.map(|(e, f)| e.iter().zip(f).map(|(a, b)| square(a - b)).sum::<f64>()).sum();
     let norm: f64 = expected.iter().flatten().map(|&a| square(a)).sum();
+    (difference / norm).sqrt()
+}
+
+fn compare(estimator: Estimator, head: &TrainedHead, expected: &[Vec<f32>], found: &[Vec<f32>]) -> Quality {
+    let pairs = || expected.iter().zip(found);
     let best = |features: &[f32]| argmax(&head.breed.logits(features));
     let same = pairs().filter(|(e, f)| best(e) == best(f)).count();
-    Quality { estimator, feature_error: (difference / norm).sqrt(), agreement: same as f64 / expected.len() as f64 }
+    Quality { estimator, feature_error: feature_error(expected, found), agreement: same as f64 / expected.len() as f64 }
 }
 
 /// Chooses pictures for calibrating and for measuring: evenly spread over the list, none in both.

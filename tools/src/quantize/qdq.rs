@@ -103,7 +103,7 @@ pub fn rewrite(model: &ModelProto, calibration: &Calibration) -> anyhow::Result<
     let mut writer = Writer {
         source,
         ranges: &calibration.ranges,
-        channel_means: &calibration.channel_means,
+        calibration,
         graph: GraphBuilder::new("pawgate-int8"),
         written: HashSet::new(),
         summary: WeightSummary::default(),
@@ -120,7 +120,7 @@ pub fn rewrite(model: &ModelProto, calibration: &Calibration) -> anyhow::Result<
 struct Writer<'a> {
     source: &'a GraphProto,
     ranges: &'a HashMap<Name, Affine>,
-    channel_means: &'a HashMap<Name, Vec<f32>>,
+    calibration: &'a Calibration,
     graph: GraphBuilder,
     /// Constants that stand in the new graph already.
     written: HashSet<Name>,
@@ -184,32 +184,18 @@ impl Writer<'_> {
     }
 
     fn conv_inputs(&mut self, node: &NodeProto) -> anyhow::Result<Vec<Name>> {
+        let conv = IntegerConv::of(node, self.source, self.calibration)?;
+        self.summary.channels += conv.weight.scales.len();
+        self.summary.exact_channels += conv.weight.exact_channels;
         let [input, weight, bias] = &node.input[..] else { bail!("a convolution needs a weight and a bias") };
-        let affine = *self.ranges.get(input).with_context(|| format!("its input `{input}` is not quantised"))?;
-        let tensor = constant(self.source, weight).context("its weight is not constant")?;
-        let bias_tensor = constant(self.source, bias).context("its bias is not constant")?;
-        let mut biases = floats(bias_tensor)?;
-        let shape = dims(tensor);
-        let plane = shape[2] * shape[3];
-        let floats_of_weight = floats(tensor)?;
-        let least_scales: Vec<f32> = biases.iter().map(|b| b.abs() / (affine.scale * MAX_BIAS_STEPS)).collect();
-        let quantised = weights::quantise(&floats_of_weight, &least_scales, plane);
-        if let Some(means) = self.channel_means.get(input) {
-            correct_biases(&mut biases, &floats_of_weight, &quantised, plane, means);
-        }
-        self.summary.channels += quantised.scales.len();
-        self.summary.exact_channels += quantised.exact_channels;
-
-        let bytes = quantised.values.iter().map(|&v| v as u8).collect();
-        let weight_data = self.graph.constant(weight, DataType::Int8, &dims(tensor), bytes);
-        let zeros = vec![0; quantised.scales.len()];
-        let weight_dq = self.per_channel(&weight_data, &quantised.scales, DataType::Int8, zeros);
-
-        let scales: Vec<f32> = quantised.scales.iter().map(|s| affine.scale * s).collect();
-        let integers = biases.iter().zip(&scales).map(|(&b, &s)| bias_steps(b, s)).collect::<Result<Vec<_>, _>>()?;
-        let bytes = integers.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let bias_data = self.graph.constant(bias, DataType::Int32, &dims(bias_tensor), bytes);
-        let bias_dq = self.per_channel(&bias_data, &scales, DataType::Int32, vec![0; scales.len() * 4]);
+        let bytes = conv.weight.values.iter().map(|&v| v as u8).collect();
+        let weight_data = self.graph.constant(weight, DataType::Int8, &conv.shape, bytes);
+        let zeros = vec![0; conv.weight.scales.len()];
+        let weight_dq = self.per_channel(&weight_data, &conv.weight.scales, DataType::Int8, zeros);
+        let bytes = conv.bias.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let bias_data = self.graph.constant(bias, DataType::Int32, &[conv.bias.len()], bytes);
+        let zeros = vec![0; conv.bias.len() * 4];
+        let bias_dq = self.per_channel(&bias_data, &conv.bias_scales, DataType::Int32, zeros);
         Ok(vec![self.read(input), weight_dq, bias_dq])
     }
 
@@ -218,6 +204,55 @@ impl Writer<'_> {
         let zero_point = self.graph.constant(&format!("{data}/zero_point"), data_type, &[scales.len()], zero_bytes);
         let axis = [("axis", Attr::Int(0))];
         self.graph.node("DequantizeLinear", &format!("{data}/dequantised"), &[data, &scale, &zero_point], &axis)
+    }
+}
+
+/// A convolution's constants in integers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IntegerConv {
+    /// \[out, in / groups, height, width\].
+    pub shape: Vec<usize>,
+    /// In 8 bits.
+    pub weight: weights::Quantised,
+    /// In 32 bits, corrected; as many as output channels.
+    pub bias: Vec<i32>,
+    /// What a step of each bias is worth: the input's scale times the weight's.
+    pub bias_scales: Vec<f32>,
+}
+
+impl IntegerConv {
+    /// Quantises what `node`, a convolution of `source`, reads.
+    ///
+    /// # Errors
+    /// When its input has no range, its constants are none, or a bias does not fit.
+    pub fn of(node: &NodeProto, source: &GraphProto, calibration: &Calibration) -> anyhow::Result<Self> {
+        let [input, weight, bias] = &node.input[..] else { bail!("a convolution needs a weight and a bias") };
+        let affine = *calibration.ranges.get(input).with_context(|| format!("its input `{input}` is not quantised"))?;
+        let tensor = constant(source, weight).context("its weight is not constant")?;
+        let mut biases = floats(constant(source, bias).context("its bias is not constant")?)?;
+        let shape = dims(tensor);
+        let plane = shape[2] * shape[3];
+        let values = floats(tensor)?;
+        let least_scales: Vec<f32> = biases.iter().map(|b| b.abs() / (affine.scale * MAX_BIAS_STEPS)).collect();
+        let weight = weights::quantise(&values, &least_scales, plane);
+        if let Some(means) = calibration.channel_means.get(input) {
+            correct_biases(&mut biases, &values, &weight, plane, means);
+        }
+        let bias_scales: Vec<f32> = weight.scales.iter().map(|s| affine.scale * s).collect();
+        let bias = biases.iter().zip(&bias_scales).map(|(&b, &s)| bias_steps(b, s)).collect::<Result<_, _>>()?;
+        Ok(Self { shape, weight, bias, bias_scales })
+    }
+
+    /// The weights that the integers stand for.
+    pub fn rounded_weight(&self) -> Vec<f32> {
+        let per_channel = self.weight.values.len() / self.weight.scales.len();
+        let channels = self.weight.values.chunks_exact(per_channel).zip(&self.weight.scales);
+        channels.flat_map(|(values, scale)| values.iter().map(move |&v| f32::from(v) * scale)).collect()
+    }
+
+    /// The biases that the integers stand for.
+    pub fn rounded_bias(&self) -> Vec<f32> {
+        self.bias.iter().zip(&self.bias_scales).map(|(&steps, scale)| steps as f32 * scale).collect()
     }
 }
 
@@ -249,7 +284,7 @@ fn bias_steps(bias: f32, scale: f32) -> anyhow::Result<i32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::graph::{Activation, ConvGeometry};
     use crate::weights::{Conv, Tensor};
@@ -257,7 +292,7 @@ mod tests {
 
     /// Every pattern of the real network once: a stem with a framed border, a max pool, a residual block with a linear branch,
     /// a depthwise convolution with ReLU6, pooling, joined features.
-    fn small_network() -> ModelProto {
+    pub(in crate::quantize) fn small_network() -> ModelProto {
         let size = crate::graph::fused::SIZE;
         let mut state = 7u32;
         let mut noise = |count: usize, spread: f32| -> Vec<f32> {
@@ -294,30 +329,38 @@ mod tests {
         graph.finish(vec![])
     }
 
-    #[test]
-    fn the_rewritten_graph_computes_nearly_the_same() {
-        let network = small_network();
-        let names: Vec<_> = points(network.graph.as_ref().unwrap()).unwrap();
-        let expected = ["image", "framed", "stem/relu", "pool", "branch", "sum/relu", "depthwise/relu6"];
-        assert_eq!(names.iter().map(|(name, _)| name.as_str()).take(7).collect::<Vec<_>>(), expected);
+    pub(in crate::quantize) fn image() -> Vec<f32> {
         let size = crate::graph::fused::SIZE;
-        let image: Vec<f32> = (0..3 * size * size).map(|i| ((i * 37 % 511) as f32 - 255.0) / 128.0).collect();
+        (0..3 * size * size).map(|i| ((i * 37 % 511) as f32 - 255.0) / 128.0).collect()
+    }
 
-        // Ranges from the very values that the tensors have.
+    /// Ranges from the very values that the tensors have.
+    pub(in crate::quantize) fn calibrated(network: &ModelProto, image: &[f32]) -> Calibration {
+        let names: Vec<_> = points(network.graph.as_ref().unwrap()).unwrap();
         let mut observed = network.clone();
         let outputs = names[1..].iter().map(|(n, _)| tract_onnx::pb::ValueInfoProto { name: n.clone(), ..Default::default() });
         observed.graph.as_mut().unwrap().output = outputs.collect();
-        let seen = Network::load(observed, Options::SINGLE_THREADED).unwrap().run(&image).unwrap();
+        let seen = Network::load(observed, Options::SINGLE_THREADED).unwrap().run(image).unwrap();
         let range = |values: &[f32]| {
             let ends = values.iter().fold((0.0f32, 0.0f32), |(low, high), &v| (low.min(v), high.max(v)));
             Affine::over(ends.0, ends.1)
         };
         let mut calibration = Calibration::default();
-        calibration.ranges.insert("image".into(), range(&image));
+        calibration.ranges.insert("image".into(), range(image));
         for ((name, source), values) in names[1..].iter().zip(&seen) {
             let affine = if let Source::SameAs(other) = source { calibration.ranges[other] } else { range(values) };
             calibration.ranges.insert(name.clone(), affine);
         }
+        calibration
+    }
+
+    #[test]
+    fn the_rewritten_graph_computes_nearly_the_same() {
+        let (network, image) = (small_network(), image());
+        let names: Vec<_> = points(network.graph.as_ref().unwrap()).unwrap();
+        let expected = ["image", "framed", "stem/relu", "pool", "branch", "sum/relu", "depthwise/relu6"];
+        assert_eq!(names.iter().map(|(name, _)| name.as_str()).take(7).collect::<Vec<_>>(), expected);
+        let calibration = calibrated(&network, &image);
         let (mut rewritten, summary) = rewrite(&network, &calibration).unwrap();
         assert_eq!(summary.channels, 24);
         rewritten.output("embedding", &[1, 16]);
