@@ -359,11 +359,13 @@ fn a_full_disk_is_a_fault_that_passes_and_the_door_decides() {
     service.wait_fault("no room for");
     service.wait_open();
     service.wait_open();
-    assert_eq!(house.status().1["running"], true);
+    let (code, status) = house.status();
+    assert!(code == 1 && status["journal_fault"].as_str().is_some_and(|fault| fault.contains("no room for")), "{status}");
     drop(file);
     std::fs::remove_file(&filler).unwrap();
     service.wait("recovery", |event| event["event"] == "recovered");
     service.wait_open();
+    assert_eq!(house.status().1["journal_fault"], Value::Null);
     service.stop(&house);
     let told = service.seen.iter().filter(|event| event["event"] == "decision");
     let told: BTreeSet<u64> = told.map(|event| event["id"].as_u64().unwrap()).collect();

@@ -608,6 +608,13 @@ fn a_full_file_system_degrades_to_memory_and_recovers() {
     assert_eq!(kept, written);
     assert_eq!(of_kind(folder.path(), Kind::Recovered).len(), 1);
     let _ = ledger.reserve(&request(9999), clock.now().wall).unwrap();
+    let mut file = fs::File::create(&filler).unwrap();
+    while file.write_all(&[7; 512]).is_ok() {}
+    while matches!(journal.health().storage, Storage::Disk) {
+        journal.write(decision(Answer::Allow, "milo", &clock), None);
+        journal.flush(SOON);
+    }
+    assert!(!journal.close(SOON), "what is lost is told");
 }
 
 #[test]

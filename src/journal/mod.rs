@@ -238,7 +238,16 @@ impl Journal {
         handled && health.storage == Storage::Disk && health.unsaved == 0
     }
 
-    /// Writes what is left and ends the thread; whether that was done in time. Where it was not, the thread is left to itself.
+    /// Why events stay in memory, where they do.
+    pub fn trouble(&self) -> Option<String> {
+        match &self.shared.lock().health.storage {
+            Storage::Memory { cause, .. } => Some(cause.clone()),
+            Storage::Opening | Storage::Disk => None,
+        }
+    }
+
+    /// Writes what is left and ends the thread; whether that was done, and in time. Where the disk does not answer, the thread is left
+    /// to itself.
     pub fn close(mut self, timeout: Duration) -> bool {
         self.end(timeout)
     }
@@ -252,7 +261,12 @@ impl Journal {
             log::error!("the journal in {} does not end: its disk does not answer", self.settings.folder.display());
             return false;
         }
-        thread.join().is_ok()
+        let joined = thread.join().is_ok();
+        let lost = self.health().unsaved;
+        if lost > 0 {
+            log::error!("{lost} events are lost: the journal in {} could not take them", self.settings.folder.display());
+        }
+        joined && lost == 0
     }
 }
 

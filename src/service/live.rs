@@ -73,7 +73,8 @@ impl End {
 /// Who watches the loop from outside.
 pub trait Overseer {
     /// The loop has turned over at `now`. `progress` is when the camera last achieved something ([`Keeper::progress`]).
-    fn turned(&mut self, now: Monotonic, progress: Monotonic, chain: &Chain);
+    /// `trouble` is why events do not reach the disk.
+    fn turned(&mut self, now: Monotonic, progress: Monotonic, chain: &Chain, trouble: Option<String>);
 
     /// The configuration is being read again; the next turn ends that.
     fn reloading(&mut self);
@@ -147,7 +148,7 @@ pub fn run(
         let due = [chain.deadline(), world.until].into_iter().flatten().map(|due| due.since(now)).min();
         view = listen(chain, world.camera, clock, sink, view, due.map_or(PATIENCE, |due| due.min(PATIENCE)));
         sink.notices();
-        world.overseer.turned(clock.now().mono, world.camera.progress(), chain);
+        world.overseer.turned(clock.now().mono, world.camera.progress(), chain, sink.trouble());
     };
     world.overseer.stopping(end.reason());
     part(chain, end, clock, sink);

@@ -30,6 +30,11 @@ pub trait Sink {
 
     /// Passes on what the sink has to say about itself.
     fn notices(&mut self) {}
+
+    /// Why events do not reach the disk, where they do not.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Keeps events in memory and numbers them: for `replay`, `demo` and tests.
@@ -83,5 +88,9 @@ impl<F: FnMut(&Record)> Sink for Journaled<F> {
         for record in self.journal.iter().flat_map(Journal::take_notices) {
             (self.listener)(&record);
         }
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.journal.as_ref().and_then(Journal::trouble)
     }
 }

@@ -49,6 +49,9 @@ pub struct Status {
     pub feeder_faults: Vec<String>,
     /// Whether a feeder is there.
     pub feeder: bool,
+    /// Why events do not reach the disk; none while they do.
+    #[serde(default)]
+    pub journal_fault: Option<String>,
     /// Seconds since the camera last achieved something.
     pub camera_age: f64,
     /// Frames that were classified since the start.
@@ -134,7 +137,7 @@ impl Oversight {
         }
     }
 
-    fn show(&mut self, now: Monotonic, progress: Monotonic, chain: &Chain) {
+    fn show(&mut self, now: Monotonic, progress: Monotonic, chain: &Chain, journal_fault: Option<String>) {
         let Some(folder) = self.folder.clone() else { return };
         let names = |faults: crate::policy::fault::Faults| faults.iter().map(|fault| fault.to_string()).collect::<Vec<_>>();
         let door = chain.door().map(|door| door.state());
@@ -149,14 +152,15 @@ impl Oversight {
             door_faults: door.map(|state| names(state.faults())).unwrap_or_default(),
             feeder_faults: feeder.map(|state| names(state.faults())).unwrap_or_default(),
             feeder: feeder.is_some(),
+            journal_fault,
             camera_age: now.since(progress).as_secs_f64(),
             classified: chain.classified(),
             stopping: self.stopping.clone(),
         };
         let same = |(at, last): &(Monotonic, Status)| {
             now.since(*at) < STATUS_EVERY
-                && (&last.door, &last.door_faults, &last.feeder_faults, &last.stopping)
-                    == (&status.door, &status.door_faults, &status.feeder_faults, &status.stopping)
+                && (&last.door, &last.door_faults, &last.feeder_faults, &last.journal_fault, &last.stopping)
+                    == (&status.door, &status.door_faults, &status.feeder_faults, &status.journal_fault, &status.stopping)
         };
         if self.shown.as_ref().is_some_and(same) {
             return;
@@ -179,7 +183,8 @@ impl Status {
     pub fn line(&self) -> String {
         let door = self.door.as_ref().map(|state| format!("door {state}"));
         let feeder = self.feeder.then(|| "feeder ready".to_owned()).filter(|_| self.feeder_faults.is_empty());
-        let mut faults: Vec<_> = self.door_faults.iter().chain(&self.feeder_faults).map(String::as_str).collect();
+        let faults = self.door_faults.iter().chain(&self.feeder_faults).chain(&self.journal_fault);
+        let mut faults: Vec<_> = faults.map(String::as_str).collect();
         faults.dedup();
         let faults = (!faults.is_empty()).then(|| format!("FAULT: {}", faults.join("; ")));
         [door, feeder, faults, self.stopping.clone()].into_iter().flatten().collect::<Vec<_>>().join(", ")
@@ -203,11 +208,11 @@ fn notify(states: &[NotifyState<'_>]) {
 }
 
 impl Overseer for Oversight {
-    fn turned(&mut self, now: Monotonic, progress: Monotonic, chain: &Chain) {
+    fn turned(&mut self, now: Monotonic, progress: Monotonic, chain: &Chain, trouble: Option<String>) {
         if let Some(beat) = &self.beat {
             beat();
         }
-        self.show(now, progress, chain);
+        self.show(now, progress, chain, trouble);
         if !std::mem::replace(&mut self.ready, true) || std::mem::take(&mut self.reloading) {
             notify(&[NotifyState::Ready]);
         }
@@ -275,6 +280,7 @@ mod tests {
             door_faults: vec![],
             feeder_faults: vec![],
             feeder: true,
+            journal_fault: None,
             camera_age: 0.1,
             classified: 7,
             stopping: None,
@@ -282,6 +288,8 @@ mod tests {
         assert_eq!(status.line(), "door locked, feeder ready");
         let faulty = Status { door_faults: vec!["a".into()], feeder_faults: vec!["a".into(), "b".into()], ..status.clone() };
         assert_eq!(faulty.line(), "door locked, FAULT: a; b");
+        let forgetful = Status { journal_fault: Some("c".into()), ..status.clone() };
+        assert_eq!(forgetful.line(), "door locked, feeder ready, FAULT: c");
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), &status).unwrap();
         let read: Status = serde_json::from_slice(&std::fs::read(folder.path().join(STATUS_FILE)).unwrap()).unwrap();
