@@ -50,10 +50,10 @@ enum Command {
 
 #[derive(Debug, Clone, clap::Args)]
 struct WeightsArgs {
-    /// ResNet-50 checkpoint, safetensors with torchvision names.
+    /// ResNet-50 checkpoint: torchvision's `.pth`, or safetensors with torchvision names.
     #[arg(long, value_name = "FILE")]
     resnet: PathBuf,
-    /// MobileNetV2 checkpoint, safetensors with torchvision names.
+    /// MobileNetV2 checkpoint: torchvision's `.pth`, or safetensors with torchvision names.
     #[arg(long, value_name = "FILE")]
     mobilenet: PathBuf,
 }

@@ -69,3 +69,56 @@ pub fn origins(model: &ModelProto) -> anyhow::Result<Vec<WeightsOrigin>> {
         .context("the network does not name the origin of its weights; make it with `pawgate-tools build`")?;
     serde_json::from_str(text).with_context(|| format!("property `{WEIGHTS_KEY}`"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::torch::fixture;
+
+    /// Integers of an attribute of a node.
+    fn ints<'a>(model: &'a ModelProto, node: &str, attribute: &str) -> &'a [i64] {
+        let node = model.graph.as_ref().unwrap().node.iter().find(|n| n.name == node).unwrap();
+        &node.attribute.iter().find(|a| a.name == attribute).unwrap().ints
+    }
+
+    #[test]
+    fn torchvision_checkpoints_become_their_networks() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = [("r.pth", fixture::resnet50()), ("m.pth", fixture::mobilenet_v2())].map(|(name, entries)| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, fixture::saved(&entries)).unwrap();
+            path
+        });
+        let model = build(&paths[0], &paths[1], true).unwrap();
+
+        for layer in [2, 3, 4] {
+            let block = format!("resnet50/layer{layer}.0");
+            assert_eq!(ints(&model, &format!("{block}/conv1"), "strides"), [1, 1]);
+            assert_eq!(ints(&model, &format!("{block}/conv2"), "strides"), [2, 2]);
+            assert_eq!(ints(&model, &format!("{block}/downsample"), "strides"), [2, 2]);
+        }
+        assert_eq!(ints(&model, "resnet50/maxpool", "pads"), [1; 4]);
+        let graph = model.graph.as_ref().unwrap();
+        let strided: Vec<&str> = graph
+            .node
+            .iter()
+            .filter(|n| {
+                n.op_type == "Conv" && n.name.starts_with("mobilenet_v2/") && ints(&model, &n.name, "strides") == [2, 2]
+            })
+            .map(|n| n.name.as_str())
+            .collect();
+        assert_eq!(
+            strided,
+            ["features.0", "features.2/depthwise", "features.4/depthwise", "features.7/depthwise", "features.14/depthwise"]
+                .map(|n| format!("mobilenet_v2/{n}"))
+        );
+        assert!(strided.iter().all(|name| ints(&model, name, "pads") == [1; 4]));
+        let stem = graph.node.iter().find(|n| n.name == "mobilenet_v2/features.0").unwrap();
+        assert_eq!(stem.input[0], pawgate::model::INPUT, "the input is normalised already, so nothing stands before the stem");
+        for output in IMAGENET_OUTPUTS {
+            assert!(graph.initializer.iter().any(|t| t.name == format!("{output}/weight") && t.dims[0] == 1000));
+        }
+        let architectures = origins(&model).unwrap().into_iter().map(|o| o.architecture);
+        assert_eq!(architectures.collect::<Vec<_>>(), ["resnet50_v1.5 (torchvision)", "mobilenet_v2 1.0 224 (torchvision)"]);
+    }
+}

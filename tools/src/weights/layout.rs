@@ -1,5 +1,6 @@
 //! What distinguishes the published variants of one architecture, and cannot be seen in tensor shapes: where a stride sits,
-//! how a border is padded, which input the network was trained on. Read from the checkpoint's own statement, never assumed.
+//! how a border is padded, which input the network was trained on. Read from the checkpoint's own statement, never assumed: a
+//! safetensors file states properties, and a pickled state dict of torchvision states them by being one ([`super::torch`]).
 
 use anyhow::{Context, bail};
 

@@ -4,6 +4,7 @@
 //! of it is reported at once by [`Checkpoint::finish`]. Batch normalisation may be folded already or is folded here.
 
 pub mod layout;
+pub(crate) mod torch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,9 @@ use crate::files::sha256;
 
 /// Added to the variance when batch normalisation is folded; torchvision's value for both backbones.
 const BATCH_NORM_EPSILON: f32 = 1e-5;
+
+/// Tensors of a batch normalisation: scale, shift, mean, variance.
+const NORM_FIELDS: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
 /// A dense f32 tensor, row-major.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,16 +60,30 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads a safetensors file of f32 tensors.
+    /// Reads a safetensors file of f32 tensors, or a state dict of torchvision (`.pth`, see [`torch`]). The first bytes tell
+    /// which it is.
     ///
     /// # Errors
-    /// When the file cannot be read, is no safetensors file, or holds other types than f32 (and i64 counters).
+    /// When the file cannot be read, is neither of the two, or holds other types than f32 (and counters; in a `.pth`, half
+    /// precision too).
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let bytes = std::fs::read(path).with_context(|| format!("cannot read the weights {}", path.display()))?;
-        Self::from_bytes(path, &bytes).with_context(|| format!("cannot use the weights {}", path.display()))
+        let read = if is_safetensors(&bytes) || !torch::begins(&bytes) {
+            Self::from_bytes(path, &bytes)
+        } else {
+            Self::from_torch(path, &bytes)
+        };
+        read.with_context(|| format!("cannot use the weights {}", path.display()))
+    }
+
+    fn from_torch(path: &Path, bytes: &[u8]) -> anyhow::Result<Self> {
+        let sha256 = sha256(bytes);
+        let torch::StateDict { tensors, properties } = torch::read(path, bytes, &sha256)?;
+        Ok(Self::new(path, sha256, tensors, properties))
     }
 
     fn from_bytes(path: &Path, bytes: &[u8]) -> anyhow::Result<Self> {
+        ensure!(is_safetensors(bytes), "neither a safetensors file nor a PyTorch checkpoint (.pth)");
         let (_, header) = SafeTensors::read_metadata(bytes).context("not a safetensors file")?;
         let file = SafeTensors::deserialize(bytes)?;
         let mut tensors = BTreeMap::new();
@@ -75,17 +93,14 @@ impl Checkpoint {
             }
             ensure!(view.dtype() == Dtype::F32, "tensor `{name}` is {:?}; f32 is expected", view.dtype());
             let data: Vec<f32> = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-            ensure!(data.iter().all(|v| v.is_finite()), "tensor `{name}` holds values that are not finite");
+            check_finite(&name, &data)?;
             tensors.insert(name, Tensor { shape: view.shape().to_vec(), data });
         }
-        Ok(Self {
-            path: path.to_owned(),
-            sha256: sha256(bytes),
-            tensors,
-            properties: header.metadata().clone().unwrap_or_default(),
-            taken: BTreeSet::new(),
-            problems: Vec::new(),
-        })
+        Ok(Self::new(path, sha256(bytes), tensors, header.metadata().clone().unwrap_or_default()))
+    }
+
+    fn new(path: &Path, sha256: String, tensors: BTreeMap<String, Tensor>, properties: HashMap<String, String>) -> Self {
+        Self { path: path.to_owned(), sha256, tensors, properties, taken: BTreeSet::new(), problems: Vec::new() }
     }
 
     /// A property that the file states about itself.
@@ -114,12 +129,14 @@ impl Checkpoint {
     pub fn conv(&mut self, conv: &str, norm: &str, shape: [usize; 4]) -> Conv {
         let out = shape[0];
         let mut weight = self.take(&format!("{conv}.weight"), &shape);
-        if !self.tensors.contains_key(&format!("{norm}.running_var")) {
+        if !NORM_FIELDS.iter().any(|field| self.tensors.contains_key(&format!("{norm}.{field}"))) {
             let bias = self.take(&format!("{conv}.bias"), &[out]).data;
             return Conv { weight, bias };
         }
-        let mut norm_tensor = |field: &str| self.take(&format!("{norm}.{field}"), &[out]).data;
-        let [gamma, beta, mean, var] = ["weight", "bias", "running_mean", "running_var"].map(&mut norm_tensor);
+        let [gamma, beta, mean, var] = NORM_FIELDS.map(|field| self.take(&format!("{norm}.{field}"), &[out]).data);
+        if var.iter().any(|&v| v < 0.0) {
+            self.problems.push(format!("negative:  {norm}.running_var has variances below 0"));
+        }
         let bias_name = format!("{conv}.bias");
         let before = if self.tensors.contains_key(&bias_name) { self.take(&bias_name, &[out]).data } else { vec![0.0; out] };
         let mut bias = Vec::with_capacity(out);
@@ -167,6 +184,16 @@ impl Checkpoint {
         let count = self.problems.len();
         bail!("{}: {count} tensors are not as expected\n  {}", self.path.display(), self.problems.join("\n  "))
     }
+}
+
+/// A safetensors file begins with the length of its JSON header, eight bytes, and the header.
+fn is_safetensors(bytes: &[u8]) -> bool {
+    bytes.get(8) == Some(&b'{')
+}
+
+fn check_finite(name: &str, data: &[f32]) -> anyhow::Result<()> {
+    ensure!(data.iter().all(|v| v.is_finite()), "tensor `{name}` holds values that are not finite");
+    Ok(())
 }
 
 /// `num_batches_tracked` counts training steps and has no part in inference.
@@ -223,8 +250,36 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_batch_norm_that_lacks_a_part_is_not_taken_for_folded() {
+        let mut file = checkpoint(&[
+            ("c.weight", &[1, 1, 1, 1], &[3.0]),
+            ("n.weight", &[1], &[2.0]),
+            ("n.bias", &[1], &[0.5]),
+            ("n.running_mean", &[1], &[4.0]),
+        ]);
+        file.conv("c", "n", [1, 1, 1, 1]);
+        let error = file.finish().unwrap_err().to_string();
+        assert!(error.contains("1 tensors are not as expected\n  missing:   n.running_var [1]"), "{error}");
+    }
+
+    #[test]
+    fn negative_variances_are_a_problem() {
+        let mut file = checkpoint(&[
+            ("c.weight", &[1, 1, 1, 1], &[3.0]),
+            ("n.weight", &[1], &[2.0]),
+            ("n.bias", &[1], &[0.5]),
+            ("n.running_mean", &[1], &[4.0]),
+            ("n.running_var", &[1], &[-0.1]),
+        ]);
+        file.conv("c", "n", [1, 1, 1, 1]);
+        let error = file.finish().unwrap_err().to_string();
+        assert!(error.contains("negative:  n.running_var"), "{error}");
+    }
+
+    #[test]
     fn junk_is_refused() {
-        assert!(Checkpoint::from_bytes(Path::new("x"), b"not a checkpoint").is_err());
+        let error = Checkpoint::from_bytes(Path::new("x"), b"not a checkpoint").unwrap_err().to_string();
+        assert!(error.contains("neither a safetensors file nor a PyTorch checkpoint"), "{error}");
         let nan = safetensors(&[("a", &[1], &[f32::NAN])], &[]);
         assert!(Checkpoint::from_bytes(Path::new("x"), &nan).unwrap_err().to_string().contains("not finite"));
     }
