@@ -15,6 +15,7 @@ use crate::files::{sha256, write_whole};
 use crate::graph::{self, fused};
 use crate::material::{DataArgs, Material};
 use crate::quantize::{self, Pictures, ranges::Estimator};
+use crate::report::{self, Data};
 use crate::train::linear::Protocol;
 use crate::train::{self, HeadRecord, TrainedHead, TrainingRecord, calibrate};
 
@@ -44,6 +45,8 @@ enum Command {
     Quantize(QuantizeArgs),
     /// Measure accuracy and gate by cross-validation, fp32 and int8 side by side.
     Evaluate(evaluate::Args),
+    /// Make the report again from what `evaluate --figures` wrote.
+    Report(ReportArgs),
     /// Build, train, quantise and evaluate in one go.
     Recipe(RecipeArgs),
 }
@@ -150,6 +153,16 @@ struct CalibrationArgs {
 }
 
 #[derive(Debug, clap::Args)]
+struct ReportArgs {
+    /// Figures that `evaluate --figures` wrote.
+    #[arg(long, value_name = "FILE", default_value = "work/figures.json")]
+    from: PathBuf,
+    /// The page to write.
+    #[arg(long, value_name = "FILE", default_value = "work/report.html")]
+    out: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
 struct RecipeArgs {
     #[command(flatten)]
     weights: WeightsArgs,
@@ -192,6 +205,7 @@ impl Cli {
             Command::Train(args) => train(&args.network, &args.data, &args.protocol.protocol()?, &args.out),
             Command::Quantize(args) => quantize(&args.network, &args.head, &args.data, &args.calibration, &args.out),
             Command::Evaluate(args) => evaluate(&args, &Protocol::default()),
+            Command::Report(args) => make_report(&args),
             Command::Recipe(args) => recipe(&args),
         }
     }
@@ -204,8 +218,18 @@ fn recipe(args: &RecipeArgs) -> anyhow::Result<()> {
     build(&args.weights, false, &network)?;
     train(&network, &args.data, &protocol, &head)?;
     quantize(&network, &head, &args.data, &args.calibration, &args.out)?;
-    let json = Some(args.work.join("evaluation.json"));
-    evaluate(&evaluate::Args { network, model: Some(args.out.clone()), data: args.data.clone(), json }, &protocol)
+    let beside = |name: &str| Some(args.work.join(name));
+    let [json, report, figures] = ["evaluation.json", "report.html", "figures.json"].map(beside);
+    let model = Some(args.out.clone());
+    evaluate(&evaluate::Args { network, model, data: args.data.clone(), json, report, figures }, &protocol)
+}
+
+fn make_report(args: &ReportArgs) -> anyhow::Result<()> {
+    let json = std::fs::read(&args.from).with_context(|| format!("cannot read {}", args.from.display()))?;
+    let data = Data::from_json(&json).with_context(|| format!("cannot use {}", args.from.display()))?;
+    write_whole(&args.out, report::render(&data).as_bytes())?;
+    log::info!("wrote {}", args.out.display());
+    Ok(())
 }
 
 fn build(weights: &WeightsArgs, imagenet: bool, out: &Path) -> anyhow::Result<()> {

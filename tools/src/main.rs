@@ -6,7 +6,8 @@
 //! | `build` | two backbone checkpoints | the fused fp32 network |
 //! | `train` | the network, labelled pictures, negatives | the head |
 //! | `quantize` | the network, the head, pictures | the int8 model |
-//! | `evaluate` | the network, the model, pictures | tables and JSON |
+//! | `evaluate` | the network, the model, pictures | tables, JSON, a report |
+//! | `report` | the figures of an evaluation | the report |
 //! | `recipe` | checkpoints and pictures | all of it, in this order |
 #![deny(unsafe_code)]
 
@@ -21,6 +22,8 @@ mod graph;
 mod material;
 mod progress;
 mod quantize;
+mod report;
+mod stats;
 mod train;
 mod weights;
 

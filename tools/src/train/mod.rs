@@ -1,9 +1,10 @@
 //! The head: breed and pet gate over frozen features; trained on everything, calibrated and gated out of fold.
 //!
-//! [`linear`] trains one layer. This module cross-validates (temperatures and thresholds come from pictures that the layer
+//! [`linear`] trains one layer, [`discriminant`] finds one in closed form. This module cross-validates (temperatures and thresholds come from pictures that the layer
 //! had not seen), trains the final layers on all pictures, and reads and writes the result.
 
 pub mod calibrate;
+pub mod discriminant;
 pub mod linear;
 
 use std::path::Path;

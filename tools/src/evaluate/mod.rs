@@ -2,7 +2,10 @@
 //!
 //! Five folds, five fixed seeds, near duplicates together, one forward pass a picture. Heads are trained on fp32 features of
 //! the training folds; the int8 figures come from the same heads on int8 features of the test fold. The gate's threshold is
-//! chosen by an inner cross-validation within the training folds.
+//! chosen by an inner cross-validation within the training folds. Beside the paper's head (a linear layer trained for five epochs)
+//! stands a discriminant in closed form on the same features.
+
+mod figures;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,12 +20,14 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::features::{Extractor, View};
-use crate::files::write_whole;
+use crate::files::{sha256, write_whole};
 use crate::graph::fused::{FEATURES, RESNET_FEATURES};
 use crate::material::{DataArgs, Material};
 use crate::progress;
-use crate::train::linear::{Layer, Protocol, argmax};
-use crate::train::{FOLDS, calibrate};
+use crate::report;
+use crate::train::linear::{Epoch, Layer, Protocol, argmax};
+use crate::train::{Examples, FOLDS, calibrate, discriminant};
+use figures::Measured;
 
 /// Seeds of the folds and of the heads.
 pub const SEEDS: [u64; 5] = [1, 2, 3, 4, 5];
@@ -41,6 +46,12 @@ pub struct Args {
     /// Write the figures as JSON too.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write a report with plots and pictures: one HTML file that needs no other.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Write what the report is made of as JSON, for `report --from`.
+    #[arg(long, value_name = "FILE")]
+    pub figures: Option<PathBuf>,
 }
 
 /// Mean and standard deviation over the seeds, in percent.
@@ -139,6 +150,10 @@ pub struct Report {
     pub preprocess: pawgate::vision::Preprocess,
     /// How the heads were trained.
     pub protocol: Protocol,
+    /// SHA-256 of the fp32 network.
+    pub network_sha256: String,
+    /// The fused head of the first seed, epoch by epoch, mean over the folds.
+    pub training: Vec<CurvePoint>,
     /// Seeds of folds and heads.
     pub seeds: [u64; 5],
     /// One row a network.
@@ -153,31 +168,55 @@ pub struct Report {
     pub official_test: OfficialTest,
 }
 
-/// A network under test: its name, its part of the features, and whether int8 features are put in.
+/// The fused head after an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct CurvePoint {
+    /// On what it is trained on, while it is trained.
+    pub training: Epoch,
+    /// On the fold that it does not see.
+    pub held_out: Epoch,
+}
+
+/// A network under test: its name, its part of the features, whether int8 features are put in, and which head it has.
 struct Contender {
     name: &'static str,
     range: Range<usize>,
     int8: bool,
+    head: Head,
+}
+
+/// A head over breeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Head {
+    /// The paper's: a linear layer, trained step by step.
+    Linear,
+    /// Linear discriminant analysis ([`discriminant`]).
+    Discriminant,
 }
 
 const RESNET: &str = "ResNet50 alone, fp32";
 const MOBILENET: &str = "MobileNetV2 alone, fp32";
 const FUSED: &str = "fused, fp32";
 const FUSED_INT8: &str = "fused, int8";
+const DISCRIMINANT: &str = "fused, fp32, discriminant";
+const DISCRIMINANT_INT8: &str = "fused, int8, discriminant";
 
 fn contenders(int8: bool) -> Vec<Contender> {
-    let contender = |name, range, int8| Contender { name, range, int8 };
+    let contender = |name, range, int8| Contender { name, range, int8, head: Head::Linear };
+    let closed = |name, int8| Contender { name, range: 0..FEATURES, int8, head: Head::Discriminant };
     let (first, second) = (0..RESNET_FEATURES, RESNET_FEATURES..FEATURES);
     let mut all = vec![
         contender(RESNET, first.clone(), false),
         contender(MOBILENET, second.clone(), false),
         contender(FUSED, 0..FEATURES, false),
+        closed(DISCRIMINANT, false),
     ];
     if int8 {
         all.extend([
             contender("ResNet50 alone, int8", first, true),
             contender("MobileNetV2 alone, int8", second, true),
             contender(FUSED_INT8, 0..FEATURES, true),
+            closed(DISCRIMINANT_INT8, true),
         ]);
     }
     all
@@ -189,6 +228,12 @@ struct Predictions {
     breeds: Vec<Vec<Vec<usize>>>,
     /// For fp32 and (where present) int8: what the gate said of each picture.
     gate: Vec<Vec<Answer>>,
+    /// Logits of each pet from the fused network with the paper's head, int8 where that is evaluated.
+    logits: Vec<Vec<f32>>,
+    /// The temperature for each pet: the one that suits the other folds.
+    temperatures: Vec<f32>,
+    /// The gate's logit of each picture, int8 where that is evaluated.
+    gate_logits: Vec<f32>,
 }
 
 /// What the gate says: at or above the accept threshold, below the reject threshold, or between them.
@@ -211,19 +256,21 @@ pub fn evaluate<B: AutodiffBackend>(args: &Args, protocol: &Protocol) -> anyhow:
         None => None,
     };
     let contenders = contenders(int8.is_some());
+    let table = discriminant::Table::new(&material.examples, int8.as_deref(), RESNET_FEATURES);
     let tasks: Vec<(u64, usize)> = SEEDS.iter().flat_map(|&seed| (0..FOLDS).map(move |fold| (seed, fold))).collect();
     let bar = progress::bar("cross-validating", tasks.len());
     let judged: Vec<Fold> = tasks
         .par_iter()
         .map(|&(seed, fold)| {
-            let judged = judge_fold::<B>(&material, int8.as_deref(), &contenders, protocol, seed, fold);
+            let judged = judge_fold::<B>(&material, int8.as_deref(), &table, &contenders, protocol, seed, fold);
             bar.inc(1);
             judged
         })
         .collect();
     bar.finish_and_clear();
     let predictions: Vec<Predictions> = judged.chunks(FOLDS).map(|folds| merge(folds, &material, &contenders)).collect();
-    Ok(Report {
+    let left_out = left_out::<B>(&material, int8.as_deref(), protocol);
+    let report = Report {
         pets: material.examples.classes.len(),
         pets_missing: material.set.trainval.missing(),
         negatives: material.negative_categories.len(),
@@ -231,13 +278,99 @@ pub fn evaluate<B: AutodiffBackend>(args: &Args, protocol: &Protocol) -> anyhow:
         near_duplicates: material.near_duplicates(),
         preprocess: args.data.preprocess(),
         protocol: protocol.clone(),
+        network_sha256: sha256(&std::fs::read(&args.network)?),
+        training: curve::<B>(&material.examples, protocol),
         seeds: SEEDS,
         accuracy: contenders.iter().enumerate().map(|(c, it)| accuracy(it.name, c, &predictions, &material)).collect(),
         int8_agreement: agreement(&contenders, &predictions),
         gate: gate_rates(&predictions, &material),
         confused: confusions(&contenders, &predictions, &material),
         official_test: official_test(classifier.as_ref(), &material)?,
-    })
+    };
+    if args.report.is_some() || args.figures.is_some() {
+        let measured = Measured {
+            report: &report,
+            material: &material,
+            contenders: &contenders,
+            predictions: &predictions,
+            left_out: &left_out,
+            model: args.model.as_deref().zip(classifier.as_ref()),
+        };
+        let data = measured.data()?;
+        if let Some(path) = &args.figures {
+            write_whole(path, &data.to_json()?)?;
+        }
+        if let Some(path) = &args.report {
+            write_whole(path, report::render(&data).as_bytes())?;
+            log::info!("wrote {}", path.display());
+        }
+    }
+    Ok(report)
+}
+
+/// The paper's curve: after each epoch, on the pictures trained on and on those held out; first seed, mean over the folds.
+fn curve<B: AutodiffBackend>(examples: &Examples, protocol: &Protocol) -> Vec<CurvePoint> {
+    let protocol = Protocol { seed: SEEDS[0], ..protocol.clone() };
+    let folds = examples.folds(SEEDS[0]);
+    let width = examples.views[0][0].len();
+    let of_fold = |fold: usize| -> Vec<CurvePoint> {
+        let (held_out, training): (Vec<usize>, Vec<usize>) = (0..examples.classes.len()).partition(|&i| folds[i] == fold);
+        // The same seed draws the same: a shorter training is the beginning of a longer one.
+        let after = |epochs: usize| {
+            let (layer, history) = examples.fit_breed::<B>(&training, 0..width, &Protocol { epochs, ..protocol.clone() });
+            let answers = held_out.iter().map(|&i| (layer.logits(&examples.views[i][0]), examples.classes[i]));
+            CurvePoint { training: history[epochs - 1], held_out: judged(answers) }
+        };
+        (1..=protocol.epochs).map(after).collect()
+    };
+    let all: Vec<Vec<CurvePoint>> = (0..FOLDS).into_par_iter().map(of_fold).collect();
+    let mean = |epoch: usize, of: &dyn Fn(&CurvePoint) -> Epoch| {
+        let sum = |figure: &dyn Fn(Epoch) -> f64| all.iter().map(|fold| figure(of(&fold[epoch]))).sum::<f64>() / FOLDS as f64;
+        Epoch { loss: sum(&|e| e.loss), accuracy: sum(&|e| e.accuracy) }
+    };
+    (0..protocol.epochs)
+        .map(|e| CurvePoint { training: mean(e, &|p| p.training), held_out: mean(e, &|p| p.held_out) })
+        .collect()
+}
+
+/// Mean cross-entropy, in nats, and accuracy of logits with their right classes.
+fn judged(answers: impl Iterator<Item = (Vec<f32>, usize)>) -> Epoch {
+    let (mut sum, mut count) = (Epoch { loss: 0.0, accuracy: 0.0 }, 0.0);
+    for (logits, class) in answers {
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let powers: f64 = logits.iter().map(|&logit| f64::from(logit - largest).exp()).sum();
+        sum.loss += powers.ln() - f64::from(logits[class] - largest);
+        sum.accuracy += f64::from(u8::from(argmax(&logits) == class));
+        count += 1.0;
+    }
+    Epoch { loss: sum.loss / count, accuracy: sum.accuracy / count }
+}
+
+/// For each category of negatives, the share that gates accept which have seen none of it: first seed, each picture judged by the gate
+/// of its fold, at the threshold that lets the wanted share of unseen pets pass.
+fn left_out<B: AutodiffBackend>(material: &Material, int8: Option<&[Vec<f32>]>, protocol: &Protocol) -> Vec<f64> {
+    let examples = &material.examples;
+    let protocol = Protocol { seed: SEEDS[0], ..protocol.clone() };
+    let (folds, pets) = (examples.folds(SEEDS[0]), examples.classes.len());
+    let is_of = |i: usize, category: usize| i >= pets && material.negative_categories[i - pets] == category;
+    let features = |i: usize| int8.map_or(examples.views[i][0].as_slice(), |int8| int8[i].as_slice());
+    let bar = progress::bar("leaving categories out", material.categories.len());
+    let shares = (0..material.categories.len()).into_par_iter().map(|category| {
+        let (mut of_pets, mut of_category) = (vec![], vec![]);
+        for fold in 0..FOLDS {
+            let training: Vec<usize> = (0..examples.len()).filter(|&i| folds[i] != fold && !is_of(i, category)).collect();
+            let gate = examples.fit_gate::<B>(&training, &protocol).0;
+            let score = |i: usize| gate.logits(features(i))[0];
+            of_pets.extend((0..pets).filter(|&i| folds[i] == fold).map(score));
+            of_category.extend((pets..examples.len()).filter(|&i| folds[i] == fold && is_of(i, category)).map(score));
+        }
+        bar.inc(1);
+        let accept = calibrate::threshold_reached_by(&of_pets, calibrate::ACCEPT_TARGET);
+        of_category.iter().filter(|&&score| score >= accept).count() as f64 / of_category.len() as f64
+    });
+    let shares = shares.collect();
+    bar.finish_and_clear();
+    shares
 }
 
 /// Loads the model and makes sure that it speaks of the same classes and looks at pictures the same way.
@@ -265,11 +398,16 @@ struct Fold {
     /// For each contender, the layer's best five for each pet in `pictures`.
     breeds: Vec<Vec<Vec<usize>>>,
     gate: Vec<Vec<Answer>>,
+    /// As [`Predictions::logits`], for the pets in `pictures`.
+    logits: Vec<Vec<f32>>,
+    /// As [`Predictions::gate_logits`].
+    gate_logits: Vec<f32>,
 }
 
 fn judge_fold<B: AutodiffBackend>(
     material: &Material,
     int8: Option<&[Vec<f32>]>,
+    table: &discriminant::Table,
     contenders: &[Contender],
     protocol: &Protocol,
     seed: u64,
@@ -284,14 +422,31 @@ fn judge_fold<B: AutodiffBackend>(
         _ => examples.views[i][0].as_slice(),
     };
     let mut layers: BTreeMap<(usize, usize), Layer> = BTreeMap::new();
+    let tested: Vec<usize> = pictures.iter().copied().filter(|&i| examples.is_pet(i)).collect();
+    let closed = table.fit(examples, &training, &folds);
+    let mut logits = vec![];
     let breeds = contenders
         .iter()
         .map(|contender| {
             let Range { start, end } = contender.range;
-            let layer =
-                layers.entry((start, end)).or_insert_with(|| examples.fit_breed::<B>(&training, start..end, &protocol).0);
-            let pets = pictures.iter().filter(|&&i| examples.is_pet(i));
-            pets.map(|&i| best_five(&layer.logits(&features(i, contender.int8)[start..end]))).collect()
+            let found: Vec<Vec<f32>> = match contender.head {
+                Head::Discriminant => match &closed {
+                    Some(closed) => table.scores(closed, &tested, contender.int8),
+                    // With a class that only this fold has nothing can be fitted: all of its answers count as wrong.
+                    None => return vec![vec![usize::MAX]; tested.len()],
+                },
+                Head::Linear => {
+                    let layer = layers
+                        .entry((start, end))
+                        .or_insert_with(|| examples.fit_breed::<B>(&training, start..end, &protocol).0);
+                    tested.iter().map(|&i| layer.logits(&features(i, contender.int8)[start..end])).collect()
+                }
+            };
+            let breeds = found.iter().map(|row| best_five(row)).collect();
+            if [FUSED, FUSED_INT8].contains(&contender.name) {
+                logits = found;
+            }
+            breeds
         })
         .collect();
 
@@ -309,13 +464,14 @@ fn judge_fold<B: AutodiffBackend>(
         logit if logit < reject => Answer::Rejected,
         _ => Answer::Unknown,
     };
-    let gate = examples.fit_gate::<B>(&training, &protocol).0;
+    let gate_layer = examples.fit_gate::<B>(&training, &protocol).0;
     let arithmetic = if int8.is_some() { vec![false, true] } else { vec![false] };
     let gate = arithmetic
         .into_iter()
-        .map(|quantised| pictures.iter().map(|&i| answer(gate.logits(features(i, quantised))[0])).collect())
+        .map(|quantised| pictures.iter().map(|&i| answer(gate_layer.logits(features(i, quantised))[0])).collect())
         .collect();
-    Fold { pictures, breeds, gate }
+    let gate_logits = pictures.iter().map(|&i| gate_layer.logits(features(i, int8.is_some()))[0]).collect();
+    Fold { pictures, breeds, gate, logits, gate_logits }
 }
 
 fn best_five(logits: &[f32]) -> Vec<usize> {
@@ -330,8 +486,12 @@ fn merge(folds: &[Fold], material: &Material, contenders: &[Contender]) -> Predi
     let mut merged = Predictions {
         breeds: vec![vec![vec![]; material.examples.classes.len()]; contenders.len()],
         gate: vec![vec![Answer::Unknown; material.examples.len()]; folds[0].gate.len()],
+        logits: vec![vec![]; material.examples.classes.len()],
+        temperatures: vec![1.0; material.examples.classes.len()],
+        gate_logits: vec![0.0; material.examples.len()],
     };
     for fold in folds {
+        fold.pictures.iter().zip(&fold.gate_logits).for_each(|(&i, &logit)| merged.gate_logits[i] = logit);
         for (all, part) in merged.gate.iter_mut().zip(&fold.gate) {
             fold.pictures.iter().zip(part).for_each(|(&i, &a)| all[i] = a);
         }
@@ -339,6 +499,14 @@ fn merge(folds: &[Fold], material: &Material, contenders: &[Contender]) -> Predi
         for (all, part) in merged.breeds.iter_mut().zip(&fold.breeds) {
             pets.iter().zip(part).for_each(|(&i, best)| all[i].clone_from(best));
         }
+        pets.iter().zip(&fold.logits).for_each(|(&i, logits)| merged.logits[i].clone_from(logits));
+    }
+    let classes = &material.examples.classes;
+    for fold in folds {
+        let (own, others): (Vec<usize>, Vec<usize>) = (0..classes.len()).partition(|i| fold.pictures.contains(i));
+        let rows: Vec<&[f32]> = others.iter().map(|&i| merged.logits[i].as_slice()).collect();
+        let temperature = calibrate::class_temperature(&rows, &others.iter().map(|&i| classes[i]).collect::<Vec<_>>());
+        own.into_iter().for_each(|i| merged.temperatures[i] = temperature);
     }
     merged
 }
