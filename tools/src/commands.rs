@@ -221,7 +221,9 @@ fn recipe(args: &RecipeArgs) -> anyhow::Result<()> {
     let beside = |name: &str| Some(args.work.join(name));
     let [json, report, figures] = ["evaluation.json", "report.html", "figures.json"].map(beside);
     let model = Some(args.out.clone());
-    evaluate(&evaluate::Args { network, model, data: args.data.clone(), json, report, figures }, &protocol)
+    let [resnet, mobilenet] = [&args.weights.resnet, &args.weights.mobilenet].map(|path| Some(path.clone()));
+    let data = args.data.clone();
+    evaluate(&evaluate::Args { network, model, resnet, mobilenet, data, json, report, figures }, &protocol)
 }
 
 fn make_report(args: &ReportArgs) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@
 //! stands a discriminant in closed form on the same features.
 
 mod figures;
+mod second_gate;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -25,9 +26,11 @@ use crate::graph::fused::{FEATURES, RESNET_FEATURES};
 use crate::material::{DataArgs, Material};
 use crate::progress;
 use crate::report;
+use crate::train::knowledge::Knowledge;
 use crate::train::linear::{Epoch, Layer, Protocol, argmax};
 use crate::train::{Examples, FOLDS, calibrate, discriminant};
 use figures::Measured;
+use second_gate::SecondGate;
 
 /// Seeds of the folds and of the heads.
 pub const SEEDS: [u64; 5] = [1, 2, 3, 4, 5];
@@ -41,6 +44,13 @@ pub struct Args {
     /// The int8 model from `quantize`, evaluated beside it.
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
+    /// The checkpoints that the network was built from: with both, ImageNet's knowledge takes part in the discriminant and in a second
+    /// gate.
+    #[arg(long, value_name = "FILE", requires = "mobilenet")]
+    pub resnet: Option<PathBuf>,
+    /// As `--resnet`.
+    #[arg(long, value_name = "FILE", requires = "resnet")]
+    pub mobilenet: Option<PathBuf>,
     #[command(flatten)]
     pub data: DataArgs,
     /// Write the figures as JSON too.
@@ -162,6 +172,8 @@ pub struct Report {
     pub int8_agreement: Option<Spread>,
     /// The gate in fp32 and int8.
     pub gate: Vec<GateRates>,
+    /// A gate of three numbers, where the checkpoints are at hand.
+    pub second_gate: Option<SecondGate>,
     /// The most frequent confusions.
     pub confused: Vec<Confusion>,
     /// The official test pictures.
@@ -234,6 +246,8 @@ struct Predictions {
     temperatures: Vec<f32>,
     /// The gate's logit of each picture, int8 where that is evaluated.
     gate_logits: Vec<f32>,
+    /// For each picture, what the second gate says of it: trained as usual, and without the picture's category.
+    second: Vec<[bool; 2]>,
 }
 
 /// What the gate says: at or above the accept threshold, below the reject threshold, or between them.
@@ -256,13 +270,17 @@ pub fn evaluate<B: AutodiffBackend>(args: &Args, protocol: &Protocol) -> anyhow:
         None => None,
     };
     let contenders = contenders(int8.is_some());
-    let table = discriminant::Table::new(&material.examples, int8.as_deref(), RESNET_FEATURES);
+    let knowledge = args.resnet.as_deref().zip(args.mobilenet.as_deref());
+    let knowledge = knowledge.map(|(resnet, mobilenet)| Knowledge::read(resnet, mobilenet)).transpose()?;
+    let table = discriminant::Table::new(&material.examples, int8.as_deref(), RESNET_FEATURES, knowledge.as_ref());
+    let odds = knowledge.as_ref().map(|knowledge| second_gate::LogOdds::of(&material.examples, int8.as_deref(), knowledge));
     let tasks: Vec<(u64, usize)> = SEEDS.iter().flat_map(|&seed| (0..FOLDS).map(move |fold| (seed, fold))).collect();
     let bar = progress::bar("cross-validating", tasks.len());
     let judged: Vec<Fold> = tasks
         .par_iter()
         .map(|&(seed, fold)| {
-            let judged = judge_fold::<B>(&material, int8.as_deref(), &table, &contenders, protocol, seed, fold);
+            let judged =
+                judge_fold::<B>(&material, int8.as_deref(), (&table, odds.as_ref()), &contenders, protocol, seed, fold);
             bar.inc(1);
             judged
         })
@@ -284,6 +302,7 @@ pub fn evaluate<B: AutodiffBackend>(args: &Args, protocol: &Protocol) -> anyhow:
         accuracy: contenders.iter().enumerate().map(|(c, it)| accuracy(it.name, c, &predictions, &material)).collect(),
         int8_agreement: agreement(&contenders, &predictions),
         gate: gate_rates(&predictions, &material),
+        second_gate: odds.is_some().then(|| second_gate::rates(&predictions, &material)),
         confused: confusions(&contenders, &predictions, &material),
         official_test: official_test(classifier.as_ref(), &material)?,
     };
@@ -402,12 +421,14 @@ struct Fold {
     logits: Vec<Vec<f32>>,
     /// As [`Predictions::gate_logits`].
     gate_logits: Vec<f32>,
+    /// As [`Predictions::second`], or empty.
+    second: Vec<[bool; 2]>,
 }
 
 fn judge_fold<B: AutodiffBackend>(
     material: &Material,
     int8: Option<&[Vec<f32>]>,
-    table: &discriminant::Table,
+    (table, odds): (&discriminant::Table, Option<&second_gate::LogOdds>),
     contenders: &[Contender],
     protocol: &Protocol,
     seed: u64,
@@ -471,7 +492,9 @@ fn judge_fold<B: AutodiffBackend>(
         .map(|quantised| pictures.iter().map(|&i| answer(gate_layer.logits(features(i, quantised))[0])).collect())
         .collect();
     let gate_logits = pictures.iter().map(|&i| gate_layer.logits(features(i, int8.is_some()))[0]).collect();
-    Fold { pictures, breeds, gate, logits, gate_logits }
+    let judge = |odds| second_gate::judge(material, table, odds, (&training, &pictures), &folds);
+    let second = odds.map(judge).unwrap_or_default();
+    Fold { pictures, breeds, gate, logits, gate_logits, second }
 }
 
 fn best_five(logits: &[f32]) -> Vec<usize> {
@@ -489,9 +512,11 @@ fn merge(folds: &[Fold], material: &Material, contenders: &[Contender]) -> Predi
         logits: vec![vec![]; material.examples.classes.len()],
         temperatures: vec![1.0; material.examples.classes.len()],
         gate_logits: vec![0.0; material.examples.len()],
+        second: vec![[false; 2]; material.examples.len()],
     };
     for fold in folds {
         fold.pictures.iter().zip(&fold.gate_logits).for_each(|(&i, &logit)| merged.gate_logits[i] = logit);
+        fold.pictures.iter().zip(&fold.second).for_each(|(&i, &accepted)| merged.second[i] = accepted);
         for (all, part) in merged.gate.iter_mut().zip(&fold.gate) {
             fold.pictures.iter().zip(part).for_each(|(&i, &a)| all[i] = a);
         }
@@ -645,6 +670,15 @@ impl Report {
         }
         let header: Vec<&str> = std::iter::once("gate").chain(self.gate.iter().map(|g| g.network)).collect();
         text += &table(&header, rows.into_iter());
+        if let Some(second) = &self.second_gate {
+            let row = |name: &str, plain: Spread, left_out: Option<Spread>| {
+                vec![name.to_owned(), plain.to_string(), left_out.map_or(String::new(), |s| s.to_string())]
+            };
+            let mut rows = vec![row("pets accepted", second.pets_accepted, None)];
+            rows.push(row("negatives accepted", second.negatives_accepted, Some(second.left_out_mean)));
+            rows.extend(second.by_category.iter().map(|(name, [plain, out])| row(&format!("  {name}"), *plain, Some(*out))));
+            text += &table(&["second gate (odds and fit)", "accepted", "category left out"], rows.into_iter());
+        }
         let rows = self.confused.iter().map(|c| vec![c.truth.clone(), c.predicted.clone(), format!("{:.1}", c.pictures)]);
         text += &table(&["most confused: truth", "taken for", "pictures"], rows);
         text += &match self.official_test {

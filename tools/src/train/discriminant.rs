@@ -2,17 +2,21 @@
 //!
 //! With some twenty pictures a class and thousands of features, the shared covariance cannot be estimated; drawn towards a multiple
 //! of the identity it can (Friedman 1989, *Regularized discriminant analysis*, JASA 84). Classes count alike, however many pictures
-//! they have. Everything is computed from the products of pictures with each other ([`Gram`]): a system as large as there are
+//! they have, in the covariance too. Everything is computed from the products of pictures with each other ([`Gram`]): a system as large as there are
 //! pictures, not features, and one table of products serves every fold.
 
 use nalgebra::{Cholesky, DMatrix, DVector};
 
+use super::knowledge::Knowledge;
 use super::{Examples, FOLDS};
 
 /// Shares of the mean variance that are tried.
 const SHRINKAGES: [f64; 4] = [0.7, 0.8, 0.9, 0.95];
 /// Weight of the MobileNetV2 part's variance. Chosen once on the shared pictures of the Oxford-IIIT Pet set.
 const SECOND_PART: f32 = 0.5;
+/// What the roots of ImageNet's breed probabilities of each classifier are multiplied by: about a twentieth of the variance of the
+/// features, each. Chosen like [`SECOND_PART`].
+const BREEDS: [f32; 2] = [3.64, 3.71];
 
 /// Products of all pictures with each other.
 #[derive(Debug, Clone)]
@@ -67,30 +71,40 @@ impl Discriminant {
             let sums = means.tr_mul(rows);
             DMatrix::from_fn(count, rows.ncols(), |p, c| rows[(p, c)] - sums[(classes[p], c)])
         };
-        let half = centre(&products);
-        let mut system = centre(&half.transpose());
-        let degrees = (count.saturating_sub(class_count)).max(1) as f64;
-        let variance = system.trace() / degrees / features as f64;
+        // Each class has the same share of the covariance.
+        let weigh = |rows: &DMatrix<f64>| {
+            let weights: Vec<f64> = classes.iter().map(|&class| (1.0 / (class_count as f64 * sizes[class])).sqrt()).collect();
+            DMatrix::from_fn(count, rows.ncols(), |p, c| rows[(p, c)] * weights[p])
+        };
+        let half = weigh(&centre(&products));
+        let mut system = weigh(&centre(&half.transpose()));
+        let variance = system.trace() / features as f64;
         if variance.is_nan() || variance <= 0.0 {
             return None;
         }
         let ridge = shrinkage * variance;
-        // Σ⁻¹ by Woodbury: 1/ridge · (1 − Zᵀ (λ + Z Zᵀ)⁻¹ Z), where Z are the centred pictures.
+        // Σ⁻¹ by Woodbury: 1/ridge · (1 − Zᵀ (λ + Z Zᵀ)⁻¹ Z), where Z are the centred and weighted pictures.
         let scaled = if shrinkage < 1.0 {
-            let lambda = ridge * degrees / (1.0 - shrinkage);
+            let lambda = ridge / (1.0 - shrinkage);
             (0..count).for_each(|p| system[(p, p)] += lambda);
             let solved = Cholesky::new(system)?.solve(&(&half * &means));
-            &means - centre(&solved)
+            &means - centre(&weigh(&solved))
         } else {
             means.clone()
         };
-        let coefficients = scaled / ridge;
+        let mut coefficients = scaled / ridge;
         let against = &products * &means;
-        let constants = DVector::from_fn(class_count, |c, _| -0.5 * coefficients.column(c).dot(&against.column(c)));
+        // Likelihoods alone would depend on where the origin of the features lies; their ratios to the mean class do not.
+        let mean = coefficients.column_mean();
+        let of_mean = -0.5 * mean.dot(&against.column_mean());
+        let constant = |c: usize, _| -0.5 * coefficients.column(c).dot(&against.column(c)) - of_mean;
+        let constants = DVector::from_fn(class_count, constant);
+        coefficients.column_iter_mut().for_each(|mut column| column -= &mean);
         Some(Self { training: training.to_vec(), coefficients, constants })
     }
 
-    /// Log-likelihood of each class for the pictures `pictures`, up to a constant a picture: \[pictures\]\[classes\].
+    /// Logarithm of each class's likelihood over that of a class in the middle of all, for the pictures `pictures`:
+    /// \[pictures\]\[classes\].
     pub fn scores(&self, gram: &Gram, pictures: &[usize]) -> Vec<Vec<f32>> {
         let scores = gram.part(pictures, &self.training) * &self.coefficients;
         let row = |p: usize| (0..self.constants.len()).map(|c| (scores[(p, c)] + self.constants[c]) as f32).collect();
@@ -114,53 +128,54 @@ impl Discriminant {
 }
 
 /// What a discriminant sees of a feature vector: roots, because features are averages of what is not negative, with a long tail;
-/// the second backbone's part, which begins at `second`, with less weight.
-pub fn transform(features: &[f32], second: usize) -> Vec<f32> {
+/// the second backbone's part, which begins at `second`, with less weight; and the roots of ImageNet's breed probabilities.
+pub fn transform(features: &[f32], second: usize, knowledge: Option<&Knowledge>) -> Vec<f32> {
     let weight = |at: usize| if at < second { 1.0 } else { SECOND_PART.sqrt() };
-    features.iter().enumerate().map(|(at, &feature)| feature.max(0.0).sqrt() * weight(at)).collect()
+    let mut seen: Vec<f32> = features.iter().enumerate().map(|(at, &feature)| feature.max(0.0).sqrt() * weight(at)).collect();
+    if let Some(knowledge) = knowledge {
+        for (breeds, scale) in knowledge.of(features).breeds.iter().zip(BREEDS) {
+            seen.extend(breeds.iter().map(|p| scale * p.sqrt()));
+        }
+    }
+    seen
 }
 
-/// Products of all pets with each other, for fitting and judging in any fold.
+/// Products of all pictures with each other, for fitting and judging in any fold.
 #[derive(Debug)]
 pub struct Table {
     gram: Gram,
     pets: usize,
+    pictures: usize,
     features: usize,
 }
 
 impl Table {
-    /// Of the pets among `examples`, and their `int8` features where there are some. Trained on is the mean of a picture's views,
-    /// judged is its plain view.
-    pub fn new(examples: &Examples, int8: Option<&[Vec<f32>]>, second: usize) -> Self {
+    /// Of `examples`, and their `int8` features where there are some. Trained on is the mean of a pet's views, judged is a picture's
+    /// plain view.
+    pub fn new(examples: &Examples, int8: Option<&[Vec<f32>]>, second: usize, knowledge: Option<&Knowledge>) -> Self {
         let pets = examples.classes.len();
+        let seen = |features: &[f32]| transform(features, second, knowledge);
         let mean = |views: &Vec<Vec<f32>>| {
-            let mut sum = vec![0.0; views[0].len()];
-            for view in views {
-                sum.iter_mut().zip(transform(view, second)).for_each(|(sum, value)| *sum += value / views.len() as f32);
-            }
-            sum
+            let each: Vec<Vec<f32>> = views.iter().map(|view| seen(view)).collect();
+            (0..each[0].len()).map(|at| each.iter().map(|view| view[at]).sum::<f32>() / each.len() as f32).collect()
         };
         let mut vectors: Vec<Vec<f32>> = examples.views[..pets].iter().map(mean).collect();
-        vectors.extend(examples.views[..pets].iter().map(|views| transform(&views[0], second)));
-        vectors.extend(int8.unwrap_or_default().iter().take(pets).map(|features| transform(features, second)));
-        Self { gram: Gram::of(&vectors), pets, features: vectors[0].len() }
+        vectors.extend(examples.views.iter().map(|views| seen(&views[0])));
+        vectors.extend(int8.unwrap_or_default().iter().map(|features| seen(features)));
+        Self { gram: Gram::of(&vectors), pets, pictures: examples.len(), features: vectors[0].len() }
     }
 
     /// Fits to the pets among `training`, with the shrinkage that does best (top-1 over pictures and over classes, added) when each
     /// fold among them is left out in turn.
     pub fn fit(&self, examples: &Examples, training: &[usize], folds: &[usize]) -> Option<Discriminant> {
         let pets: Vec<usize> = training.iter().copied().filter(|&i| examples.is_pet(i)).collect();
-        let fit = |chosen: &[usize], shrinkage: f64| {
-            let classes: Vec<usize> = chosen.iter().map(|&i| examples.classes[i]).collect();
-            Discriminant::fit(&self.gram, chosen, &classes, examples.class_count, self.features, shrinkage)
-        };
         let quality = |shrinkage: f64| {
             let mut right = vec![[0.0_f64; 2]; examples.class_count];
             for fold in 0..FOLDS {
                 let (held, rest): (Vec<usize>, Vec<usize>) = pets.iter().partition(|&&i| folds[i] == fold);
                 // A class that this fold holds alone cannot be judged.
-                let Some(fitted) = fit(&rest, shrinkage).filter(|_| !held.is_empty()) else { continue };
-                for (&pet, row) in held.iter().zip(fitted.scores(&self.gram, &self.plain(&held, false))) {
+                let Some(fitted) = self.fit_with(examples, &rest, shrinkage).filter(|_| !held.is_empty()) else { continue };
+                for (&pet, row) in held.iter().zip(self.scores(&fitted, &held, false)) {
                     let [of_class, all] = &mut right[examples.classes[pet]];
                     *of_class += f64::from(u8::from(super::linear::argmax(&row) == examples.classes[pet]));
                     *all += 1.0;
@@ -173,17 +188,26 @@ impl Table {
         let best = SHRINKAGES.into_iter().map(|shrinkage| (quality(shrinkage), shrinkage));
         // Among equals the stronger shrinkage, which comes later.
         let (_, shrinkage) = best.max_by(|a, b| a.0.total_cmp(&b.0))?;
-        fit(&pets, shrinkage)
+        self.fit_with(examples, &pets, shrinkage)
     }
 
-    /// Scores of `pets` from their plain view, or from their int8 features.
-    pub fn scores(&self, fitted: &Discriminant, pets: &[usize], int8: bool) -> Vec<Vec<f32>> {
-        fitted.scores(&self.gram, &self.plain(pets, int8))
+    /// Fits to the pets among `training` with a given shrinkage.
+    pub fn fit_with(&self, examples: &Examples, training: &[usize], shrinkage: f64) -> Option<Discriminant> {
+        let pets: Vec<usize> = training.iter().copied().filter(|&i| examples.is_pet(i)).collect();
+        let classes: Vec<usize> = pets.iter().map(|&i| examples.classes[i]).collect();
+        Discriminant::fit(&self.gram, &pets, &classes, examples.class_count, self.features, shrinkage)
     }
 
-    /// Where the judged vectors of `pets` stand.
-    fn plain(&self, pets: &[usize], int8: bool) -> Vec<usize> {
-        pets.iter().map(|&i| i + self.pets * if int8 { 2 } else { 1 }).collect()
+    /// Scores of `pictures` from their plain view, or from their int8 features.
+    pub fn scores(&self, fitted: &Discriminant, pictures: &[usize], int8: bool) -> Vec<Vec<f32>> {
+        let before = self.pets + if int8 { self.pictures } else { 0 };
+        fitted.scores(&self.gram, &pictures.iter().map(|&i| before + i).collect::<Vec<_>>())
+    }
+
+    /// How well the likeliest breed fits each of `pictures`.
+    pub fn best(&self, fitted: &Discriminant, pictures: &[usize], int8: bool) -> Vec<f64> {
+        let largest = |row: &Vec<f32>| f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        self.scores(fitted, pictures, int8).iter().map(largest).collect()
     }
 }
 
@@ -217,13 +241,16 @@ mod tests {
         let mut covariance = DMatrix::zeros(5, 5);
         for (p, &class) in classes.iter().enumerate() {
             let difference = rows.row(p) - means.row(class);
-            covariance += difference.transpose() * difference;
+            let size = classes.iter().filter(|&&other| other == class).count();
+            covariance += difference.transpose() * difference / (3 * size) as f64;
         }
-        covariance /= (vectors.len() - 3) as f64;
         let variance = covariance.trace() / 5.0;
         let shrunk = covariance * (1.0 - shrinkage) + DMatrix::identity(5, 5) * (shrinkage * variance);
-        let weights = &means * shrunk.try_inverse().unwrap();
-        let constants = DVector::from_fn(3, |c, _| -0.5 * weights.row(c).dot(&means.row(c)));
+        let inverse = shrunk.try_inverse().unwrap();
+        let mean = means.row_mean();
+        let half = |m: &nalgebra::RowDVector<f64>| -0.5 * (m * &inverse).dot(m);
+        let constants = DVector::from_fn(3, |c, _| half(&means.row(c).into_owned()) - half(&mean));
+        let weights = DMatrix::from_rows(&[0, 1, 2].map(|c| (means.row(c) - &mean) * &inverse));
         (weights, constants)
     }
 
@@ -250,6 +277,20 @@ mod tests {
                     assert!((score - plain - biases[class]).abs() < 1e-3, "{score} {plain}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn scores_do_not_depend_on_the_origin() {
+        let (vectors, classes) = pictures();
+        let moved: Vec<Vec<f32>> = vectors.iter().map(|v| v.iter().map(|x| x + 3.0).collect()).collect();
+        let all: Vec<usize> = (0..vectors.len()).collect();
+        let of = |vectors: &[Vec<f32>]| {
+            let gram = Gram::of(vectors);
+            Discriminant::fit(&gram, &all, &classes, 3, 5, 0.5).unwrap().scores(&gram, &all)
+        };
+        for (row, other) in of(&vectors).iter().zip(of(&moved)) {
+            row.iter().zip(other).for_each(|(a, b)| assert!((a - b).abs() < 1e-3, "{a} {b}"));
         }
     }
 

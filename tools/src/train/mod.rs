@@ -5,7 +5,9 @@
 
 pub mod calibrate;
 pub mod discriminant;
+pub mod knowledge;
 pub mod linear;
+pub mod odds;
 
 use std::path::Path;
 

@@ -1,0 +1,154 @@
+//! What the backbones' own ImageNet classifiers know: which breed it could be, and whether it looks more like a cat or a dog than like
+//! any other mammal.
+//!
+//! They were trained on a million pictures, among them animals that no folder of negatives has. Only the rows of mammals from dogs
+//! to primates are used: all others add nothing to the gate, and fewer are too few (measured on the shared pictures).
+
+use std::ops::{Range, RangeInclusive};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use crate::graph::fused::{FEATURES, RESNET_FEATURES};
+use crate::weights::Checkpoint;
+
+/// Classes of the ImageNet challenge that are used: dogs, other canids, cats, other carnivores, hoofed and other mammals, primates.
+const MAMMALS: RangeInclusive<usize> = 151..=387;
+/// Those of them that are domestic dogs and cats.
+const PETS: [RangeInclusive<usize>; 2] = [151..=268, 281..=285];
+
+/// The rows of both classifiers.
+#[derive(Debug, Clone)]
+pub struct Knowledge {
+    parts: [Part; 2],
+}
+
+/// One backbone's.
+#[derive(Debug, Clone)]
+struct Part {
+    /// Where its features stand among the fused ones.
+    range: Range<usize>,
+    /// \[classes, features\], the pets first.
+    weight: Vec<f32>,
+    /// \[classes\].
+    bias: Vec<f32>,
+}
+
+/// What is known of one picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Known {
+    /// Sum over both classifiers of ln p(cat or dog) − ln p(other mammal), in nats.
+    pub log_odds: f32,
+    /// Probability of each breed of ImageNet, given that it is one; one list a classifier, each with the sum 1.
+    pub breeds: [Vec<f32>; 2],
+}
+
+fn is_pet(class: usize) -> bool {
+    PETS.iter().any(|range| range.contains(&class))
+}
+
+/// How many of [`MAMMALS`] are pets.
+fn pet_count() -> usize {
+    MAMMALS.filter(|&class| is_pet(class)).count()
+}
+
+impl Knowledge {
+    /// Reads the classifiers of both checkpoints.
+    ///
+    /// # Errors
+    /// When a checkpoint cannot be read, or has no classifier over 1000 classes (or 1001 with the background first).
+    pub fn read(resnet: &Path, mobilenet: &Path) -> anyhow::Result<Self> {
+        let part = |path: &Path, name: &str, range: Range<usize>| {
+            Part::read(path, name, range).with_context(|| format!("the ImageNet classifier of {}", path.display()))
+        };
+        let (first, second) = (0..RESNET_FEATURES, RESNET_FEATURES..FEATURES);
+        Ok(Self { parts: [part(resnet, "fc", first)?, part(mobilenet, "classifier.1", second)?] })
+    }
+
+    /// What is known of a picture with these fused features.
+    pub fn of(&self, features: &[f32]) -> Known {
+        let pets = pet_count();
+        let each = self.parts.each_ref().map(|part| {
+            let logits = part.logits(features);
+            let [all_pets, all_others] = [&logits[..pets], &logits[pets..]].map(log_sum_exp);
+            (all_pets - all_others, logits[..pets].iter().map(|logit| (logit - all_pets).exp()).collect::<Vec<f32>>())
+        });
+        let log_odds = each.iter().map(|(odds, _)| odds).sum();
+        Known { log_odds, breeds: each.map(|(_, breeds)| breeds) }
+    }
+}
+
+impl Part {
+    fn read(path: &Path, name: &str, range: Range<usize>) -> anyhow::Result<Self> {
+        let linear = Checkpoint::open(path)?.classifier(name, range.len()).with_context(|| format!("there is no `{name}`"))?;
+        let background = match linear.bias.len() {
+            1000 => 0,
+            1001 => 1,
+            other => bail!("`{name}` has {other} classes instead of 1000, or 1001 with the background"),
+        };
+        let (pets, others): (Vec<usize>, Vec<usize>) = MAMMALS.partition(|&class| is_pet(class));
+        let rows: Vec<usize> = pets.into_iter().chain(others).map(|class| class + background).collect();
+        let inputs = range.len();
+        let weight = rows.iter().flat_map(|&row| linear.weight.data[row * inputs..][..inputs].iter().copied()).collect();
+        Ok(Self { range, weight, bias: rows.iter().map(|&row| linear.bias[row]).collect() })
+    }
+
+    fn logits(&self, features: &[f32]) -> Vec<f32> {
+        let own = &features[self.range.clone()];
+        let rows = self.weight.chunks_exact(own.len()).zip(&self.bias);
+        rows.map(|(row, bias)| row.iter().zip(own).map(|(w, x)| w * x).sum::<f32>() + bias).collect()
+    }
+}
+
+/// ln Σ exp, without overflow.
+fn log_sum_exp(logits: &[f32]) -> f32 {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    largest + logits.iter().map(|logit| (logit - largest).exp()).sum::<f32>().ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::tests::safetensors;
+
+    /// A classifier whose logit for a class is the one feature that is not zero, times 1 for pets and −1 for the others.
+    fn file(name: &str, classes: usize, inputs: usize) -> tempfile::NamedTempFile {
+        let background = classes - 1000;
+        let mut weight = vec![0.0; classes * inputs];
+        for class in 0..1000 {
+            weight[(class + background) * inputs] = if is_pet(class) { 1.0 } else { -1.0 };
+        }
+        let mut bias = vec![0.0; classes];
+        bias[281 + background] = 2.0;
+        let [weight_name, bias_name] = ["weight", "bias"].map(|part| format!("{name}.{part}"));
+        let tensors: [(&str, &[usize], &[f32]); 2] =
+            [(&weight_name, &[classes, inputs], &weight), (&bias_name, &[classes], &bias)];
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), safetensors(&tensors, &[])).unwrap();
+        file
+    }
+
+    #[test]
+    fn odds_and_breeds_come_from_the_right_rows() {
+        let (resnet, mobilenet) = (file("fc", 1000, 2048), file("classifier.1", 1001, 1280));
+        let knowledge = Knowledge::read(resnet.path(), mobilenet.path()).unwrap();
+        let mut features = vec![0.0; FEATURES];
+        (features[0], features[RESNET_FEATURES]) = (3.0, 0.5);
+        let known = knowledge.of(&features);
+        let (pets, others) = (122.0 + 2f32.exp(), 114.0);
+        let expected = 2.0 * 3.0 + 2.0 * 0.5 + 2.0 * (pets / others as f32).ln();
+        assert!((known.log_odds - expected).abs() < 1e-3, "{} {expected}", known.log_odds);
+        for breeds in &known.breeds {
+            assert!((breeds.len(), (breeds.iter().sum::<f32>() - 1.0).abs() < 1e-4) == (123, true));
+            // The tabby cat stands behind the 118 dogs.
+            assert!((breeds[118] - 2f32.exp() / pets).abs() < 1e-4 && (breeds[0] - 1.0 / pets).abs() < 1e-4);
+        }
+    }
+
+    #[test]
+    fn another_classifier_is_refused() {
+        let (resnet, mobilenet) = (file("fc", 1000, 2048), file("fc", 1000, 2048));
+        let error = format!("{:#}", Knowledge::read(resnet.path(), mobilenet.path()).unwrap_err());
+        assert!(error.contains("there is no `classifier.1`"), "{error}");
+    }
+}
