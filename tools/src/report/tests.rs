@@ -252,7 +252,7 @@ fn zeros_and_ends_make_a_page() {
 
 /// `REPORT_SAMPLE=folder cargo test -- --ignored sample`: pages to look at.
 #[test]
-#[ignore = "writes files"]
+#[ignore = "writes pages of invented figures to look at, on request"]
 fn write_sample_pages() {
     let folder = std::path::PathBuf::from(std::env::var_os("REPORT_SAMPLE").expect("REPORT_SAMPLE names a folder"));
     for classes in [2, 37, 60, 120] {
