@@ -16,8 +16,9 @@ use crate::graph::{self, fused};
 use crate::material::{DataArgs, Material};
 use crate::quantize::{self, Pictures, ranges::Estimator};
 use crate::report::{self, Data};
+use crate::train::best::Bench;
 use crate::train::linear::Protocol;
-use crate::train::{self, HeadRecord, TrainedHead, TrainingRecord, calibrate};
+use crate::train::{self, HeadRecord, Layers, Method, Recipe, TrainedHead, TrainingRecord, calibrate};
 
 /// So many of the layers that lose most by rounding are shown.
 const SENSITIVE_LAYERS: usize = 12;
@@ -113,6 +114,8 @@ struct TrainArgs {
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
+    recipe: evaluate::RecipeArgs,
+    #[command(flatten)]
     protocol: ProtocolArgs,
     /// The head to write.
     #[arg(long, value_name = "FILE", default_value = "work/head.safetensors")]
@@ -166,6 +169,9 @@ struct ReportArgs {
 struct RecipeArgs {
     #[command(flatten)]
     weights: WeightsArgs,
+    /// How the head is found.
+    #[arg(long, value_enum, default_value_t = Recipe::Paper)]
+    recipe: Recipe,
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
@@ -202,7 +208,7 @@ impl Cli {
         match self.command {
             Command::Fetch(args) => fetch::run(&args),
             Command::Build(args) => build(&args.weights, args.imagenet, &args.out),
-            Command::Train(args) => train(&args.network, &args.data, &args.protocol.protocol()?, &args.out),
+            Command::Train(args) => train(&args.network, &args.data, &args.recipe, &args.protocol.protocol()?, &args.out),
             Command::Quantize(args) => quantize(&args.network, &args.head, &args.data, &args.calibration, &args.out),
             Command::Evaluate(args) => evaluate(&args, &Protocol::default()),
             Command::Report(args) => make_report(&args),
@@ -216,14 +222,15 @@ fn recipe(args: &RecipeArgs) -> anyhow::Result<()> {
     let head = args.work.join("head.safetensors");
     let protocol = args.protocol.protocol()?;
     build(&args.weights, false, &network)?;
-    train(&network, &args.data, &protocol, &head)?;
+    let [resnet, mobilenet] = [&args.weights.resnet, &args.weights.mobilenet].map(|path| Some(path.clone()));
+    let recipe = evaluate::RecipeArgs { recipe: args.recipe, resnet, mobilenet };
+    train(&network, &args.data, &recipe, &protocol, &head)?;
     quantize(&network, &head, &args.data, &args.calibration, &args.out)?;
     let beside = |name: &str| Some(args.work.join(name));
     let [json, report, figures] = ["evaluation.json", "report.html", "figures.json"].map(beside);
     let model = Some(args.out.clone());
-    let [resnet, mobilenet] = [&args.weights.resnet, &args.weights.mobilenet].map(|path| Some(path.clone()));
     let data = args.data.clone();
-    evaluate(&evaluate::Args { network, model, resnet, mobilenet, data, json, report, figures }, &protocol)
+    evaluate(&evaluate::Args { network, model, recipe, data, json, report, figures }, &protocol)
 }
 
 fn make_report(args: &ReportArgs) -> anyhow::Result<()> {
@@ -246,23 +253,42 @@ fn build(weights: &WeightsArgs, imagenet: bool, out: &Path) -> anyhow::Result<()
     Ok(())
 }
 
-fn train(network: &Path, data: &DataArgs, protocol: &Protocol, out: &Path) -> anyhow::Result<()> {
+fn train(
+    network: &Path,
+    data: &DataArgs,
+    recipe: &evaluate::RecipeArgs,
+    protocol: &Protocol,
+    out: &Path,
+) -> anyhow::Result<()> {
+    let knowledge = recipe.knowledge(network)?;
     let material = Material::load(data, network)?;
     let examples = &material.examples;
-    let calibration = calibrate::calibrate(examples, &train::cross_validate::<Backend>(examples, protocol))?;
-    let [(breed, breed_epochs), (pet, gate_epochs)] = train::fit_all::<Backend>(examples, protocol);
-    for (epoch, figures) in (1..).zip(&breed_epochs) {
-        log::info!("epoch {epoch}: loss {:.3}, accuracy {:.1} %", figures.loss, figures.accuracy * 100.0);
-    }
-    ensure!(breed.is_finite() && pet.is_finite(), "training diverged (a weight is not finite): lower --learning-rate");
+    let (layers, method, unseen) = match (recipe.recipe, knowledge) {
+        (Recipe::Best, Some(knowledge)) => {
+            let folds = examples.folds(protocol.seed);
+            let (head, shrinkage, unseen) = Bench::new(examples, &knowledge, None).head(knowledge.clone(), &folds)?;
+            let method = Method::Best { seed: protocol.seed, shrinkage, odds: head.odds };
+            log::info!("shrinkage {shrinkage}, gate {:?}", head.odds);
+            (Layers::Best(head), method, unseen)
+        }
+        _ => {
+            let unseen = train::cross_validate::<Backend>(examples, protocol);
+            let [(breed, breed_epochs), (pet, gate_epochs)] = train::fit_all::<Backend>(examples, protocol);
+            for (epoch, figures) in (1..).zip(&breed_epochs) {
+                log::info!("epoch {epoch}: loss {:.3}, accuracy {:.1} %", figures.loss, figures.accuracy * 100.0);
+            }
+            let method = Method::Paper { protocol: protocol.clone(), breed_epochs, gate_epochs };
+            (Layers::Linear { breed, pet }, method, unseen)
+        }
+    };
+    let calibration = calibrate::calibrate(recipe.recipe, examples, &unseen)?;
+    ensure!(layers.is_finite(), "training diverged (a weight is not finite): lower --learning-rate");
     let training = TrainingRecord {
         pets: examples.classes.len(),
         pets_missing: material.set.trainval.missing(),
         negatives: material.negative_categories.len(),
         broken: material.broken,
         near_duplicates: material.near_duplicates(),
-        breed_epochs,
-        gate_epochs,
         cross_validated_top1: calibration.top1,
     };
     let gate = &calibration.gate;
@@ -280,10 +306,10 @@ fn train(network: &Path, data: &DataArgs, protocol: &Protocol, out: &Path) -> an
         pet_temperature: calibration.pet_temperature,
         gate: calibration.gate,
         network_sha256: sha256(&std::fs::read(network)?),
-        protocol: protocol.clone(),
+        method,
         training,
     };
-    TrainedHead { breed, pet, record }.save(out)?;
+    TrainedHead { layers, record }.save(out)?;
     log::info!("wrote {}", out.display());
     Ok(())
 }

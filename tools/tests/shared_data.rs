@@ -130,22 +130,35 @@ fn the_whole_recipe_makes_a_working_model_twice_the_same() {
             "8",
             "--estimator",
             "minmax",
+            "--recipe",
+            "best",
         ])
     };
     let text = recipe("first", "first.onnx");
-    for part in ["ResNet50 alone", "fused, int8", "negatives accepted", "none of 0 evaluated", "1 broken"] {
+    for part in ["ResNet50 alone", "fused, int8", "best recipe, int8", "negatives accepted", "none of 0 evaluated", "1 broken"]
+    {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
     recipe("second", "second.onnx");
     let model = std::fs::read(path("first.onnx")).unwrap();
     assert!(model == std::fs::read(path("second.onnx")).unwrap(), "the same seed gave two models");
+    // The paper's head is trained step by step; the seed decides it as well.
+    let heads = ["one", "two"].map(|name| {
+        let (network, pets, negatives) = (path("first/fused.onnx"), path("pets"), path("negatives"));
+        let data = ["--network", &network, "--data", &pets, "--negatives", &negatives];
+        succeed(&[&["train", "--cache", &path("cache"), "--out", &path(name)], &data[..]].concat());
+        std::fs::read(path(name)).unwrap()
+    });
+    assert!(heads[0] == heads[1], "the same seed gave two heads");
 
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(path("first/evaluation.json")).unwrap()).unwrap();
     assert_eq!((&report["pets"], &report["pets_missing"], &report["broken"]), (&30.into(), &1.into(), &1.into()));
     let rows = report["accuracy"].as_array().unwrap();
     let top1 = |network: &str| rows.iter().find(|r| r["network"] == network).unwrap()["top1_micro"]["mean"].as_f64().unwrap();
     assert!(
-        top1("fused, fp32") > 90.0 && top1("fused, int8") > 90.0,
+        ["fused, fp32", "fused, int8", "best recipe, fp32", "best recipe, int8"]
+            .into_iter()
+            .all(|network| top1(network) > 90.0),
         "three breeds that look nothing like each other: {report}"
     );
 
@@ -176,6 +189,8 @@ fn wrong_input_is_named() {
     let error = fail(&["build", "--resnet", &path("missing"), "--mobilenet", &mobilenet, "--out", &path("x.onnx")]);
     assert!(error.contains("cannot read the weights"), "{error}");
     assert!(!Path::new(&path("x.onnx")).exists(), "nothing is written after an error");
+    let error = fail(&["train", "--recipe", "best", "--data", &path("none"), "--negatives", &path("none")]);
+    assert!(error.contains("--resnet") && error.contains("--mobilenet"), "{error}");
 
     let pets = data.join("oxford-pets").display().to_string();
     std::fs::create_dir(path("empty")).unwrap();

@@ -8,20 +8,19 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Contender, FUSED, FUSED_INT8, MOBILENET, Predictions, RESNET, Report, SEEDS};
+use super::{BEST, BEST_INT8, Contender, FUSED, FUSED_INT8, MOBILENET, Predictions, RESNET, Report, SEEDS, whole};
 use crate::files::sha256;
 use crate::material::Material;
 use crate::report::{self, Data, Thumbnail};
 use crate::stats::{self, Spread};
 use crate::train::calibrate;
-use crate::train::linear::argmax;
 
 /// Pictures in the grid.
 const EXAMPLES: usize = 24;
 /// Most confused pairs, and pictures of each.
 const PAIRS: [usize; 2] = [8, 3];
 /// Bins of the reliability diagram.
-const BINS: usize = 15;
+pub(super) const BINS: usize = 15;
 /// Points of a curve of the gate, and where its axis begins.
 const CURVE: (usize, f64) = (60, 1e-3);
 
@@ -30,9 +29,8 @@ pub(super) struct Measured<'a> {
     pub report: &'a Report,
     pub material: &'a Material,
     pub contenders: &'a [Contender],
-    pub predictions: &'a [Predictions],
-    /// Share accepted of each category that no gate was trained with, with the number of its pictures.
-    pub left_out: &'a [f64],
+    /// By seed and contender.
+    pub predictions: &'a [Vec<Predictions>],
     pub model: Option<(&'a Path, &'a Classifier)>,
 }
 
@@ -71,10 +69,16 @@ impl Measured<'_> {
         self.contenders.iter().position(|contender| contender.name == name)
     }
 
-    /// The network whose single predictions are shown: int8 where there is one.
+    /// The network whose single predictions are shown: the recipe's head, int8 where there is one.
     fn shown(&self) -> (usize, &'static str) {
-        let name = if self.position(FUSED_INT8).is_some() { FUSED_INT8 } else { FUSED };
-        (self.position(name).unwrap_or_default(), name)
+        let of = |int8| whole(self.contenders, self.report.recipe, int8);
+        let position = of(true).or(of(false)).unwrap_or_default();
+        (position, self.contenders[position].name)
+    }
+
+    /// What that network says, for the first seed.
+    fn said(&self) -> &Predictions {
+        &self.predictions[0][self.shown().0]
     }
 
     fn class(&self, class: usize) -> String {
@@ -126,7 +130,7 @@ impl Measured<'_> {
         let compare = |a: &'static str, b: &'static str| {
             let (first, second) = (self.position(a)?, self.position(b)?);
             let right = |contender: usize, pet: usize| {
-                self.predictions[0].breeds[contender][pet][0] == self.material.examples.classes[pet]
+                self.predictions[0][contender].best[pet][0] == self.material.examples.classes[pet]
             };
             let only = |x: usize, y: usize| (0..self.pets()).filter(|&pet| right(x, pet) && !right(y, pet)).count() as u64;
             Some(report::Paired {
@@ -141,7 +145,7 @@ impl Measured<'_> {
         report::Accuracy {
             rows: self.report.accuracy.iter().map(row).collect(),
             claim: Some(report::Claim { low: 0.85, high: 0.90, source: "the paper".into() }),
-            paired: [(FUSED, RESNET), (FUSED, MOBILENET), (FUSED_INT8, FUSED)]
+            paired: [(FUSED, RESNET), (FUSED, MOBILENET), (FUSED_INT8, FUSED), (BEST, FUSED), (BEST_INT8, BEST)]
                 .into_iter()
                 .filter_map(|(a, b)| compare(a, b))
                 .collect(),
@@ -166,7 +170,7 @@ impl Measured<'_> {
         let classes = &self.material.examples.classes;
         let of = |class: usize| {
             let pets = || (0..self.pets()).filter(move |&pet| classes[pet] == class);
-            let right = self.predictions.iter().flat_map(|seed| pets().filter(|&pet| seed.breeds[shown][pet][0] == class));
+            let right = self.predictions.iter().flat_map(|seed| pets().filter(|&pet| seed[shown].best[pet][0] == class));
             report::Class {
                 name: self.class(class),
                 species: Some(match self.material.set.labels[class].species {
@@ -186,13 +190,13 @@ impl Measured<'_> {
         let count = self.material.examples.class_count;
         let mut counts = vec![vec![0_u64; count]; count];
         for seed in self.predictions {
-            classes.iter().zip(&seed.breeds[shown]).for_each(|(&truth, best)| counts[truth][best[0]] += 1);
+            classes.iter().zip(&seed[shown].best).for_each(|(&truth, best)| counts[truth][best[0]] += 1);
         }
         let mut pairs: Vec<(usize, usize)> =
             (0..count).flat_map(|t| (0..count).map(move |p| (t, p))).filter(|&(t, p)| t != p && counts[t][p] > 0).collect();
         pairs.sort_by_key(|&(t, p)| std::cmp::Reverse(counts[t][p]));
         let pair = |&(truth, predicted): &(usize, usize)| -> anyhow::Result<report::Pair> {
-            let is_one = |&pet: &usize| classes[pet] == truth && self.predictions[0].breeds[shown][pet][0] == predicted;
+            let is_one = |&pet: &usize| classes[pet] == truth && self.said().best[pet][0] == predicted;
             let examples = (0..self.pets()).filter(is_one).take(PAIRS[1]).map(|pet| self.example(pet));
             Ok(report::Pair {
                 truth: self.class(truth),
@@ -221,23 +225,23 @@ impl Measured<'_> {
     fn example(&self, pet: usize) -> anyhow::Result<report::Example> {
         let path = &self.material.paths[pet];
         let picture = pawgate::vision::decode::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-        let seed = &self.predictions[0];
-        let best = argmax(&seed.logits[pet]);
+        let said = self.said();
+        let best = said.best[pet][0];
         Ok(report::Example {
             file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             thumbnail: Some(Thumbnail::of(&picture)?),
             truth: Some(self.class(self.material.examples.classes[pet])),
             predicted: self.class(best),
-            probability: Some(probabilities(&seed.logits[pet], seed.temperatures[pet])[best]),
+            probability: Some(probabilities(&said.logits[pet], said.temperatures[pet])[best]),
         })
     }
 
     fn gate(&self) -> report::Gate {
         let pets = self.pets();
         let material = self.material;
-        let seed = &self.predictions[0];
-        let scores: Vec<f64> = seed.gate_logits.iter().map(|&logit| f64::from(logit)).collect();
-        let accept = f64::from(calibrate::threshold_reached_by(&seed.gate_logits[..pets], calibrate::ACCEPT_TARGET));
+        let logits: Vec<f32> = self.said().gate.iter().map(|said| said.logit).collect();
+        let scores: Vec<f64> = logits.iter().map(|&logit| f64::from(logit)).collect();
+        let accept = f64::from(calibrate::threshold_reached_by(&logits[..pets], calibrate::ACCEPT_TARGET));
         let of_category = |category: usize| -> Vec<f64> {
             let negatives = scores[pets..].iter().zip(&material.negative_categories);
             negatives.filter(|(_, c)| **c == category).map(|(score, _)| *score).collect()
@@ -250,12 +254,12 @@ impl Measured<'_> {
         let by_category = |(category, name): (usize, &String)| curve(name, &of_category(category));
         let curves =
             std::iter::once(curve("all", &scores[pets..])).chain(material.categories.iter().enumerate().map(by_category));
-        let rates = self.report.gate.last();
+        let rates = self.report.gate.iter().find(|rates| rates.network == self.shown().1);
         let category = |(index, name): (usize, &String)| report::Category {
             name: name.clone(),
             pictures: of_category(index).len() as u64,
             plain: rates.and_then(|rates| share(*rates.by_category.get(name)?)),
-            left_out: Spread::of(self.left_out.get(index).copied()),
+            left_out: rates.and_then(|rates| share(*rates.left_out.get(name)?)),
         };
         report::Gate {
             threshold: Some(accept),
@@ -269,25 +273,17 @@ impl Measured<'_> {
     }
 
     fn calibration(&self) -> report::Calibration {
-        let seed = &self.predictions[0];
-        let answers = |temperature: &dyn Fn(usize) -> f32| {
-            let answer = |pet: usize| {
-                let best = argmax(&seed.logits[pet]);
-                let right = best == self.material.examples.classes[pet];
-                (probabilities(&seed.logits[pet], temperature(pet))[best], right)
-            };
-            stats::calibration_bins((0..self.pets()).map(answer), BINS)
-        };
-        let mean = seed.temperatures.iter().map(|&t| f64::from(t)).sum::<f64>() / seed.temperatures.len() as f64;
-        report::Calibration {
-            temperature: Some(mean),
-            before: answers(&|_| 1.0),
-            after: answers(&|pet| seed.temperatures[pet]),
-        }
+        let said = self.said();
+        let mean = said.temperatures.iter().map(|&t| f64::from(t)).sum::<f64>() / said.temperatures.len() as f64;
+        let bins = |divided| reliability(said, &self.material.examples.classes, divided);
+        report::Calibration { temperature: Some(mean), before: bins(false), after: bins(true) }
     }
 
     fn int8(&self) -> Option<report::Int8> {
-        let [fp32, int8] = [FUSED, FUSED_INT8].map(|name| self.report.accuracy.iter().find(|row| row.network == name));
+        let [fp32, int8] = [false, true].map(|int8| {
+            let name = self.contenders[whole(self.contenders, self.report.recipe, int8)?].name;
+            self.report.accuracy.iter().find(|row| row.network == name)
+        });
         let (fp32, int8) = (fp32?, int8?);
         Some(report::Int8 {
             agreement: self.report.int8_agreement.and_then(share),
@@ -298,7 +294,7 @@ impl Measured<'_> {
 
     fn reproduction(&self) -> anyhow::Result<report::Reproduction> {
         let fact = |name: &str, value: String| report::Fact { name: name.into(), value };
-        let settings = serde_json::json!({ "preprocess": self.report.preprocess, "protocol": self.report.protocol });
+        let settings = serde_json::json!({ "preprocess": self.report.preprocess, "recipe": self.report.recipe, "protocol": self.report.protocol });
         let words: Vec<String> = std::env::args().skip(1).collect();
         Ok(report::Reproduction {
             command: format!("pawgate-tools {}", words.join(" ")),
@@ -310,6 +306,16 @@ impl Measured<'_> {
             configuration: serde_json::to_string_pretty(&settings)?,
         })
     }
+}
+
+/// A network's answers in bins of their probability, before or after dividing by the temperature.
+pub(super) fn reliability(said: &Predictions, classes: &[usize], divided: bool) -> Vec<stats::Bin> {
+    let answer = |(pet, &class): (usize, &usize)| {
+        let best = said.best[pet][0];
+        let temperature = if divided { said.temperatures[pet] } else { 1.0 };
+        (probabilities(&said.logits[pet], temperature)[best], best == class)
+    };
+    stats::calibration_bins(classes.iter().enumerate().map(answer), BINS)
 }
 
 /// Softmax of the logits divided by a temperature.

@@ -2,11 +2,10 @@
 //!
 //! Five folds, five fixed seeds, near duplicates together, one forward pass a picture. Heads are trained on fp32 features of
 //! the training folds; the int8 figures come from the same heads on int8 features of the test fold. The gate's threshold is
-//! chosen by an inner cross-validation within the training folds. Beside the paper's head (a linear layer trained for five epochs)
-//! stands a discriminant in closed form on the same features.
+//! chosen by an inner cross-validation within the training folds. The paper's head is always measured; beside it the best recipe's
+//! ([`crate::train::best`]), where the checkpoints' classifiers are at hand.
 
 mod figures;
-mod second_gate;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -22,15 +21,18 @@ use serde::Serialize;
 
 use crate::features::{Extractor, View};
 use crate::files::{sha256, write_whole};
-use crate::graph::fused::{FEATURES, RESNET_FEATURES};
+use crate::graph::fused::{self, FEATURES, RESNET_FEATURES};
 use crate::material::{DataArgs, Material};
 use crate::progress;
+use crate::quantize;
 use crate::report;
+use crate::stats;
+use crate::train::best::{Bench, FittedGate};
 use crate::train::knowledge::Knowledge;
 use crate::train::linear::{Epoch, Layer, Protocol, argmax};
-use crate::train::{Examples, FOLDS, calibrate, discriminant};
+use crate::train::odds::Pair;
+use crate::train::{Examples, FOLDS, Recipe, calibrate};
 use figures::Measured;
-use second_gate::SecondGate;
 
 /// Seeds of the folds and of the heads.
 pub const SEEDS: [u64; 5] = [1, 2, 3, 4, 5];
@@ -44,13 +46,8 @@ pub struct Args {
     /// The int8 model from `quantize`, evaluated beside it.
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
-    /// The checkpoints that the network was built from: with both, ImageNet's knowledge takes part in the discriminant and in a second
-    /// gate.
-    #[arg(long, value_name = "FILE", requires = "mobilenet")]
-    pub resnet: Option<PathBuf>,
-    /// As `--resnet`.
-    #[arg(long, value_name = "FILE", requires = "resnet")]
-    pub mobilenet: Option<PathBuf>,
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
     #[command(flatten)]
     pub data: DataArgs,
     /// Write the figures as JSON too.
@@ -62,6 +59,32 @@ pub struct Args {
     /// Write what the report is made of as JSON, for `report --from`.
     #[arg(long, value_name = "FILE")]
     pub figures: Option<PathBuf>,
+}
+
+/// Which head, and what the best one needs.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RecipeArgs {
+    /// How the head is found: `best` also needs both checkpoints.
+    #[arg(long, value_enum, default_value_t = Recipe::Paper)]
+    pub recipe: Recipe,
+    /// The ResNet-50 checkpoint that the network was built from, for the rows of its ImageNet classifier.
+    #[arg(long, value_name = "FILE", requires = "mobilenet", required_if_eq("recipe", "best"))]
+    pub resnet: Option<PathBuf>,
+    /// As `--resnet`, of the MobileNetV2.
+    #[arg(long, value_name = "FILE", requires = "resnet", required_if_eq("recipe", "best"))]
+    pub mobilenet: Option<PathBuf>,
+}
+
+impl RecipeArgs {
+    /// The rows of both classifiers, where both checkpoints were named.
+    ///
+    /// # Errors
+    /// See [`Knowledge::read`].
+    pub fn knowledge(&self, network: &Path) -> anyhow::Result<Option<Knowledge>> {
+        let (Some(resnet), Some(mobilenet)) = (&self.resnet, &self.mobilenet) else { return Ok(None) };
+        let origins = fused::origins(&quantize::read_network(network)?.0)?;
+        Knowledge::read(resnet, mobilenet, &origins).map(Some)
+    }
 }
 
 /// Mean and standard deviation over the seeds, in percent.
@@ -117,6 +140,23 @@ pub struct GateRates {
     pub negatives_rejected: Spread,
     /// Share accepted of each category of negatives.
     pub by_category: BTreeMap<String, Spread>,
+    /// The same when no picture of the category was trained with; empty where that was not measured.
+    pub left_out: BTreeMap<String, Spread>,
+    /// Mean over categories of `left_out`.
+    pub left_out_mean: Option<Spread>,
+}
+
+/// How far probabilities can be believed: expected calibration error over [`figures::BINS`] bins, in percent.
+#[derive(Debug, Clone, Serialize)]
+pub struct Calibrated {
+    /// Which network.
+    pub network: &'static str,
+    /// The temperature, the mean over folds.
+    pub temperature: f64,
+    /// Before dividing by it.
+    pub before: Spread,
+    /// After.
+    pub after: Spread,
 }
 
 /// Two breeds that were taken for each other.
@@ -168,12 +208,14 @@ pub struct Report {
     pub seeds: [u64; 5],
     /// One row a network.
     pub accuracy: Vec<Accuracy>,
-    /// Share of pets on which int8 and fp32 name the same breed first.
+    /// Which head's single predictions are shown.
+    pub recipe: Recipe,
+    /// Share of pets on which int8 and fp32 name the same breed first, with the head of `recipe`.
     pub int8_agreement: Option<Spread>,
-    /// The gate in fp32 and int8.
+    /// The gates, in fp32 and int8.
     pub gate: Vec<GateRates>,
-    /// A gate of three numbers, where the checkpoints are at hand.
-    pub second_gate: Option<SecondGate>,
+    /// Of the fused networks.
+    pub calibration: Vec<Calibrated>,
     /// The most frequent confusions.
     pub confused: Vec<Confusion>,
     /// The official test pictures.
@@ -194,60 +236,66 @@ struct Contender {
     name: &'static str,
     range: Range<usize>,
     int8: bool,
-    head: Head,
+    recipe: Recipe,
 }
 
-/// A head over breeds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Head {
-    /// The paper's: a linear layer, trained step by step.
-    Linear,
-    /// Linear discriminant analysis ([`discriminant`]).
-    Discriminant,
+impl Contender {
+    /// Whether it has a gate: single backbones have none.
+    fn is_whole(&self) -> bool {
+        self.range == (0..FEATURES)
+    }
 }
 
 const RESNET: &str = "ResNet50 alone, fp32";
 const MOBILENET: &str = "MobileNetV2 alone, fp32";
 const FUSED: &str = "fused, fp32";
 const FUSED_INT8: &str = "fused, int8";
-const DISCRIMINANT: &str = "fused, fp32, discriminant";
-const DISCRIMINANT_INT8: &str = "fused, int8, discriminant";
+const BEST: &str = "best recipe, fp32";
+const BEST_INT8: &str = "best recipe, int8";
 
-fn contenders(int8: bool) -> Vec<Contender> {
-    let contender = |name, range, int8| Contender { name, range, int8, head: Head::Linear };
-    let closed = |name, int8| Contender { name, range: 0..FEATURES, int8, head: Head::Discriminant };
+fn contenders(int8: bool, best: bool) -> Vec<Contender> {
+    let contender = |name, range, int8| Contender { name, range, int8, recipe: Recipe::Paper };
     let (first, second) = (0..RESNET_FEATURES, RESNET_FEATURES..FEATURES);
     let mut all = vec![
         contender(RESNET, first.clone(), false),
         contender(MOBILENET, second.clone(), false),
         contender(FUSED, 0..FEATURES, false),
-        closed(DISCRIMINANT, false),
     ];
     if int8 {
         all.extend([
             contender("ResNet50 alone, int8", first, true),
             contender("MobileNetV2 alone, int8", second, true),
             contender(FUSED_INT8, 0..FEATURES, true),
-            closed(DISCRIMINANT_INT8, true),
         ]);
+    }
+    if best {
+        let arithmetic = [(BEST, false), (BEST_INT8, true)].into_iter().take(1 + usize::from(int8));
+        all.extend(arithmetic.map(|(name, int8)| Contender { recipe: Recipe::Best, ..contender(name, 0..FEATURES, int8) }));
     }
     all
 }
 
-/// Predictions of one seed, all out of fold.
+/// What a contender says of all pictures, each time with a head that has not seen the picture's fold.
+#[derive(Debug, Clone)]
 struct Predictions {
-    /// For each contender and pet: breeds by falling logit, the first five.
-    breeds: Vec<Vec<Vec<usize>>>,
-    /// For fp32 and (where present) int8: what the gate said of each picture.
-    gate: Vec<Vec<Answer>>,
-    /// Logits of each pet from the fused network with the paper's head, int8 where that is evaluated.
+    /// Breed logits of each pet.
     logits: Vec<Vec<f32>>,
+    /// Breeds of each pet by falling logit, the first five.
+    best: Vec<Vec<usize>>,
     /// The temperature for each pet: the one that suits the other folds.
     temperatures: Vec<f32>,
-    /// The gate's logit of each picture, int8 where that is evaluated.
-    gate_logits: Vec<f32>,
-    /// For each picture, what the second gate says of it: trained as usual, and without the picture's category.
-    second: Vec<[bool; 2]>,
+    /// What the gate says of each picture; empty without one.
+    gate: Vec<GateSaid>,
+}
+
+/// What a gate says of a picture.
+#[derive(Debug, Clone, Copy)]
+struct GateSaid {
+    /// Not calibrated.
+    logit: f32,
+    answer: Answer,
+    /// Whether a gate accepts it that was fitted without the picture's category; `None` where that was not asked.
+    left_out: Option<bool>,
 }
 
 /// What the gate says: at or above the accept threshold, below the reject threshold, or between them.
@@ -269,25 +317,20 @@ pub fn evaluate<B: AutodiffBackend>(args: &Args, protocol: &Protocol) -> anyhow:
         Some(model) => Some(int8_features(model, &args.data, &material)?),
         None => None,
     };
-    let contenders = contenders(int8.is_some());
-    let knowledge = args.resnet.as_deref().zip(args.mobilenet.as_deref());
-    let knowledge = knowledge.map(|(resnet, mobilenet)| Knowledge::read(resnet, mobilenet)).transpose()?;
-    let table = discriminant::Table::new(&material.examples, int8.as_deref(), RESNET_FEATURES, knowledge.as_ref());
-    let odds = knowledge.as_ref().map(|knowledge| second_gate::LogOdds::of(&material.examples, int8.as_deref(), knowledge));
+    let knowledge = args.recipe.knowledge(&args.network)?;
+    let contenders = contenders(int8.is_some(), knowledge.is_some());
+    let bench = knowledge.as_ref().map(|knowledge| Bench::new(&material.examples, knowledge, int8.as_deref()));
+    let judge = Judge { material: &material, int8: int8.as_deref(), bench: bench.as_ref(), contenders: &contenders, protocol };
     let tasks: Vec<(u64, usize)> = SEEDS.iter().flat_map(|&seed| (0..FOLDS).map(move |fold| (seed, fold))).collect();
     let bar = progress::bar("cross-validating", tasks.len());
-    let judged: Vec<Fold> = tasks
-        .par_iter()
-        .map(|&(seed, fold)| {
-            let judged =
-                judge_fold::<B>(&material, int8.as_deref(), (&table, odds.as_ref()), &contenders, protocol, seed, fold);
-            bar.inc(1);
-            judged
-        })
-        .collect();
+    let judged = tasks.par_iter().map(|&(seed, fold)| {
+        let judged = judge.fold::<B>(seed, fold);
+        bar.inc(1);
+        judged
+    });
+    let judged = judged.collect::<anyhow::Result<Vec<Fold>>>()?;
     bar.finish_and_clear();
-    let predictions: Vec<Predictions> = judged.chunks(FOLDS).map(|folds| merge(folds, &material, &contenders)).collect();
-    let left_out = left_out::<B>(&material, int8.as_deref(), protocol);
+    let predictions: Vec<Vec<Predictions>> = judged.chunks(FOLDS).map(|folds| judge.merge(folds)).collect();
     let report = Report {
         pets: material.examples.classes.len(),
         pets_missing: material.set.trainval.missing(),
@@ -300,10 +343,11 @@ pub fn evaluate<B: AutodiffBackend>(args: &Args, protocol: &Protocol) -> anyhow:
         training: curve::<B>(&material.examples, protocol),
         seeds: SEEDS,
         accuracy: contenders.iter().enumerate().map(|(c, it)| accuracy(it.name, c, &predictions, &material)).collect(),
-        int8_agreement: agreement(&contenders, &predictions),
-        gate: gate_rates(&predictions, &material),
-        second_gate: odds.is_some().then(|| second_gate::rates(&predictions, &material)),
-        confused: confusions(&contenders, &predictions, &material),
+        recipe: args.recipe.recipe,
+        int8_agreement: agreement(args.recipe.recipe, &contenders, &predictions),
+        gate: gate_rates(&contenders, &predictions, &material, &left_out::<B>(&material, int8.as_deref(), protocol)),
+        calibration: calibration(&contenders, &predictions, &material),
+        confused: confusions(args.recipe.recipe, &contenders, &predictions, &material),
         official_test: official_test(classifier.as_ref(), &material)?,
     };
     if args.report.is_some() || args.figures.is_some() {
@@ -312,7 +356,6 @@ pub fn evaluate<B: AutodiffBackend>(args: &Args, protocol: &Protocol) -> anyhow:
             material: &material,
             contenders: &contenders,
             predictions: &predictions,
-            left_out: &left_out,
             model: args.model.as_deref().zip(classifier.as_ref()),
         };
         let data = measured.data()?;
@@ -411,90 +454,141 @@ fn int8_features(model: &Path, data: &DataArgs, material: &Material) -> anyhow::
     extracted.views.into_iter().map(|v| Ok(v.context("a picture vanished while evaluating")?.remove(0))).collect()
 }
 
-/// The pictures of one test fold, and what heads say that were trained on the other folds.
+/// The pictures of one test fold, and what each contender says of them with a head that was trained on the other folds.
 struct Fold {
     pictures: Vec<usize>,
-    /// For each contender, the layer's best five for each pet in `pictures`.
-    breeds: Vec<Vec<Vec<usize>>>,
-    gate: Vec<Vec<Answer>>,
-    /// As [`Predictions::logits`], for the pets in `pictures`.
-    logits: Vec<Vec<f32>>,
-    /// As [`Predictions::gate_logits`].
-    gate_logits: Vec<f32>,
-    /// As [`Predictions::second`], or empty.
-    second: Vec<[bool; 2]>,
+    /// Breed logits of the pets among them, by contender.
+    logits: Vec<Vec<Vec<f32>>>,
+    /// By contender; empty without a gate.
+    gates: Vec<Vec<GateSaid>>,
 }
 
-fn judge_fold<B: AutodiffBackend>(
-    material: &Material,
-    int8: Option<&[Vec<f32>]>,
-    (table, odds): (&discriminant::Table, Option<&second_gate::LogOdds>),
-    contenders: &[Contender],
-    protocol: &Protocol,
-    seed: u64,
-    fold: usize,
-) -> Fold {
-    let examples = &material.examples;
-    let protocol = Protocol { seed, ..protocol.clone() };
-    let folds = examples.folds(seed);
-    let (pictures, training): (Vec<usize>, Vec<usize>) = (0..examples.len()).partition(|&i| folds[i] == fold);
-    let features = |i: usize, quantised: bool| match int8 {
-        Some(int8) if quantised => int8[i].as_slice(),
-        _ => examples.views[i][0].as_slice(),
-    };
-    let mut layers: BTreeMap<(usize, usize), Layer> = BTreeMap::new();
-    let tested: Vec<usize> = pictures.iter().copied().filter(|&i| examples.is_pet(i)).collect();
-    let closed = table.fit(examples, &training, &folds);
-    let mut logits = vec![];
-    let breeds = contenders
-        .iter()
-        .map(|contender| {
+/// What folds are judged with.
+struct Judge<'a> {
+    material: &'a Material,
+    int8: Option<&'a [Vec<f32>]>,
+    bench: Option<&'a Bench<'a>>,
+    contenders: &'a [Contender],
+    protocol: &'a Protocol,
+}
+
+impl Judge<'_> {
+    fn fold<B: AutodiffBackend>(&self, seed: u64, fold: usize) -> anyhow::Result<Fold> {
+        let examples = &self.material.examples;
+        let folds = examples.folds(seed);
+        let (pictures, training): (Vec<usize>, Vec<usize>) = (0..examples.len()).partition(|&i| folds[i] == fold);
+        let protocol = Protocol { seed, ..self.protocol.clone() };
+        let mut judged = Fold { pictures, logits: vec![], gates: vec![] };
+        let mut layers: BTreeMap<(usize, usize), Layer> = BTreeMap::new();
+        let gate = self.paper_gate::<B>(&training, &folds, &protocol);
+        let best = self.bench.map(|bench| {
+            let fitted = bench.fit(&training, &folds).context(
+                "a class has too few pictures that do not show nearly the same: it needs some in every fold for cross-validation",
+            )?;
+            let gates: Vec<FittedGate> = std::iter::once(None)
+                .chain((0..self.material.categories.len()).map(Some))
+                .map(|without| bench.gate(&fitted, without))
+                .collect();
+            anyhow::Ok((bench, fitted, gates))
+        });
+        let best = best.transpose()?;
+        for contender in self.contenders {
             let Range { start, end } = contender.range;
-            let found: Vec<Vec<f32>> = match contender.head {
-                Head::Discriminant => match &closed {
-                    Some(closed) => table.scores(closed, &tested, contender.int8),
-                    // With a class that only this fold has nothing can be fitted: all of its answers count as wrong.
-                    None => return vec![vec![usize::MAX]; tested.len()],
-                },
-                Head::Linear => {
+            let (logits, said): (Vec<Vec<f32>>, Vec<GateSaid>) = match (contender.recipe, &best) {
+                (Recipe::Best, Some((bench, fitted, gates))) => {
+                    let found = bench.judge(&fitted.discriminant, &judged.pictures, contender.int8);
+                    let says = |(picture, _, pair): &(usize, Vec<f32>, Pair)| {
+                        let usual = says(gates[0].odds.score(*pair), gates[0].accept, gates[0].reject);
+                        let other = examples.category(*picture).map(|category| gates[1 + category]);
+                        GateSaid { left_out: other.map(|gate| gate.odds.score(*pair) >= gate.accept), ..usual }
+                    };
+                    let said = found.iter().map(says).collect();
+                    let of_pets = found.into_iter().filter(|(picture, ..)| examples.is_pet(*picture));
+                    (of_pets.map(|(_, row, _)| row).collect(), said)
+                }
+                _ => {
                     let layer = layers
                         .entry((start, end))
                         .or_insert_with(|| examples.fit_breed::<B>(&training, start..end, &protocol).0);
-                    tested.iter().map(|&i| layer.logits(&features(i, contender.int8)[start..end])).collect()
+                    let features = |i: usize| &self.features(i, contender.int8)[start..end];
+                    let pets = judged.pictures.iter().filter(|&&i| examples.is_pet(i));
+                    let logits = pets.map(|&i| layer.logits(features(i))).collect();
+                    let (whole, accept, reject) = &gate;
+                    let says = |&i: &usize| says(whole.logits(features(i))[0], *accept, *reject);
+                    let said = if contender.is_whole() { judged.pictures.iter().map(says).collect() } else { vec![] };
+                    (logits, said)
                 }
             };
-            let breeds = found.iter().map(|row| best_five(row)).collect();
-            if [FUSED, FUSED_INT8].contains(&contender.name) {
-                logits = found;
-            }
-            breeds
-        })
-        .collect();
-
-    let mut inner_scores = Vec::new();
-    for held in (0..FOLDS).filter(|&f| f != fold) {
-        let inner: Vec<usize> = training.iter().copied().filter(|&i| folds[i] != held).collect();
-        let gate = examples.fit_gate::<B>(&inner, &protocol).0;
-        let pets = training.iter().filter(|&&i| folds[i] == held && examples.is_pet(i));
-        inner_scores.extend(pets.map(|&i| gate.logits(features(i, false))[0]));
+            judged.logits.push(logits);
+            judged.gates.push(said);
+        }
+        Ok(judged)
     }
-    let accept = calibrate::threshold_reached_by(&inner_scores, calibrate::ACCEPT_TARGET);
-    let reject = calibrate::threshold_reached_by(&inner_scores, calibrate::NOT_REJECTED_TARGET).min(accept);
-    let answer = |logit: f32| match logit {
+
+    fn features(&self, picture: usize, quantised: bool) -> &[f32] {
+        match self.int8 {
+            Some(int8) if quantised => &int8[picture],
+            _ => &self.material.examples.views[picture][0],
+        }
+    }
+
+    /// The paper's kind of gate, trained on `training`, with the thresholds that an inner cross-validation finds.
+    fn paper_gate<B: AutodiffBackend>(&self, training: &[usize], folds: &[usize], protocol: &Protocol) -> (Layer, f32, f32) {
+        let examples = &self.material.examples;
+        let mut inner_scores = Vec::new();
+        for held in 0..FOLDS {
+            let (held, inner): (Vec<usize>, Vec<usize>) = training.iter().partition(|&&i| folds[i] == held);
+            if held.is_empty() {
+                continue;
+            }
+            let gate = examples.fit_gate::<B>(&inner, protocol).0;
+            let pets = held.iter().filter(|&&i| examples.is_pet(i));
+            inner_scores.extend(pets.map(|&i| gate.logits(self.features(i, false))[0]));
+        }
+        let accept = calibrate::threshold_reached_by(&inner_scores, calibrate::ACCEPT_TARGET);
+        let reject = calibrate::threshold_reached_by(&inner_scores, calibrate::NOT_REJECTED_TARGET).min(accept);
+        (examples.fit_gate::<B>(training, protocol).0, accept, reject)
+    }
+
+    /// The folds of a seed put together, by contender.
+    fn merge(&self, folds: &[Fold]) -> Vec<Predictions> {
+        let examples = &self.material.examples;
+        let classes = &examples.classes;
+        let blank = GateSaid { logit: 0.0, answer: Answer::Unknown, left_out: None };
+        let merge = |(index, contender): (usize, &Contender)| {
+            let mut merged = Predictions {
+                logits: vec![vec![]; classes.len()],
+                best: vec![],
+                temperatures: vec![1.0; classes.len()],
+                gate: if contender.is_whole() { vec![blank; examples.len()] } else { vec![] },
+            };
+            for fold in folds {
+                let pets = fold.pictures.iter().filter(|&&i| examples.is_pet(i));
+                pets.zip(&fold.logits[index]).for_each(|(&i, logits)| merged.logits[i].clone_from(logits));
+                fold.pictures.iter().zip(&fold.gates[index]).for_each(|(&i, &said)| merged.gate[i] = said);
+            }
+            for fold in folds {
+                let (own, others): (Vec<usize>, Vec<usize>) = (0..classes.len()).partition(|i| fold.pictures.contains(i));
+                let rows: Vec<&[f32]> = others.iter().map(|&i| merged.logits[i].as_slice()).collect();
+                let of_others: Vec<usize> = others.iter().map(|&i| classes[i]).collect();
+                let temperature = calibrate::breed_temperature(contender.recipe, &rows, &of_others);
+                own.into_iter().for_each(|i| merged.temperatures[i] = temperature);
+            }
+            merged.best = merged.logits.iter().map(|row| best_five(row)).collect();
+            merged
+        };
+        self.contenders.iter().enumerate().map(merge).collect()
+    }
+}
+
+/// A gate's answer at its thresholds.
+fn says(logit: f32, accept: f32, reject: f32) -> GateSaid {
+    let answer = match logit {
         logit if logit >= accept => Answer::Accepted,
         logit if logit < reject => Answer::Rejected,
         _ => Answer::Unknown,
     };
-    let gate_layer = examples.fit_gate::<B>(&training, &protocol).0;
-    let arithmetic = if int8.is_some() { vec![false, true] } else { vec![false] };
-    let gate = arithmetic
-        .into_iter()
-        .map(|quantised| pictures.iter().map(|&i| answer(gate_layer.logits(features(i, quantised))[0])).collect())
-        .collect();
-    let gate_logits = pictures.iter().map(|&i| gate_layer.logits(features(i, int8.is_some()))[0]).collect();
-    let judge = |odds| second_gate::judge(material, table, odds, (&training, &pictures), &folds);
-    let second = odds.map(judge).unwrap_or_default();
-    Fold { pictures, breeds, gate, logits, gate_logits, second }
+    GateSaid { logit, answer, left_out: None }
 }
 
 fn best_five(logits: &[f32]) -> Vec<usize> {
@@ -505,47 +599,16 @@ fn best_five(logits: &[f32]) -> Vec<usize> {
     order
 }
 
-fn merge(folds: &[Fold], material: &Material, contenders: &[Contender]) -> Predictions {
-    let mut merged = Predictions {
-        breeds: vec![vec![vec![]; material.examples.classes.len()]; contenders.len()],
-        gate: vec![vec![Answer::Unknown; material.examples.len()]; folds[0].gate.len()],
-        logits: vec![vec![]; material.examples.classes.len()],
-        temperatures: vec![1.0; material.examples.classes.len()],
-        gate_logits: vec![0.0; material.examples.len()],
-        second: vec![[false; 2]; material.examples.len()],
-    };
-    for fold in folds {
-        fold.pictures.iter().zip(&fold.gate_logits).for_each(|(&i, &logit)| merged.gate_logits[i] = logit);
-        fold.pictures.iter().zip(&fold.second).for_each(|(&i, &accepted)| merged.second[i] = accepted);
-        for (all, part) in merged.gate.iter_mut().zip(&fold.gate) {
-            fold.pictures.iter().zip(part).for_each(|(&i, &a)| all[i] = a);
-        }
-        let pets: Vec<usize> = fold.pictures.iter().copied().filter(|&i| material.examples.is_pet(i)).collect();
-        for (all, part) in merged.breeds.iter_mut().zip(&fold.breeds) {
-            pets.iter().zip(part).for_each(|(&i, best)| all[i].clone_from(best));
-        }
-        pets.iter().zip(&fold.logits).for_each(|(&i, logits)| merged.logits[i].clone_from(logits));
-    }
+fn accuracy(network: &'static str, contender: usize, predictions: &[Vec<Predictions>], material: &Material) -> Accuracy {
     let classes = &material.examples.classes;
-    for fold in folds {
-        let (own, others): (Vec<usize>, Vec<usize>) = (0..classes.len()).partition(|i| fold.pictures.contains(i));
-        let rows: Vec<&[f32]> = others.iter().map(|&i| merged.logits[i].as_slice()).collect();
-        let temperature = calibrate::class_temperature(&rows, &others.iter().map(|&i| classes[i]).collect::<Vec<_>>());
-        own.into_iter().for_each(|i| merged.temperatures[i] = temperature);
-    }
-    merged
-}
-
-fn accuracy(network: &'static str, contender: usize, predictions: &[Predictions], material: &Material) -> Accuracy {
-    let classes = &material.examples.classes;
-    let share = |seed: &Predictions, depth: usize| {
-        let right = seed.breeds[contender].iter().zip(classes).filter(|(best, c)| best.iter().take(depth).any(|b| b == *c));
-        right.count() as f64 / classes.len() as f64
+    let share = |seed: &Vec<Predictions>, depth: usize| {
+        let pairs = seed[contender].best.iter().zip(classes);
+        pairs.filter(|(best, c)| best.iter().take(depth).any(|b| b == *c)).count() as f64 / classes.len() as f64
     };
-    let by_class = |seed: &Predictions| {
+    let by_class = |seed: &Vec<Predictions>| {
         let mut right = vec![0.0; material.examples.class_count];
         let mut all = right.clone();
-        for (best, &class) in seed.breeds[contender].iter().zip(classes) {
+        for (best, &class) in seed[contender].best.iter().zip(classes) {
             all[class] += 1.0;
             right[class] += f64::from(u8::from(best[0] == class));
         }
@@ -559,44 +622,94 @@ fn accuracy(network: &'static str, contender: usize, predictions: &[Predictions]
     }
 }
 
-fn agreement(contenders: &[Contender], predictions: &[Predictions]) -> Option<Spread> {
-    let position = |name| contenders.iter().position(|c| c.name == name);
-    let (fp32, int8) = (position(FUSED)?, position(FUSED_INT8)?);
-    let share = |p: &Predictions| {
-        let pairs = p.breeds[fp32].iter().zip(&p.breeds[int8]);
-        pairs.filter(|(a, b)| a[0] == b[0]).count() as f64 / p.breeds[fp32].len() as f64
+/// Position of the whole network with a recipe's head.
+fn whole(contenders: &[Contender], recipe: Recipe, int8: bool) -> Option<usize> {
+    contenders.iter().position(|c| c.is_whole() && c.recipe == recipe && c.int8 == int8)
+}
+
+fn agreement(recipe: Recipe, contenders: &[Contender], predictions: &[Vec<Predictions>]) -> Option<Spread> {
+    let (fp32, int8) = (whole(contenders, recipe, false)?, whole(contenders, recipe, true)?);
+    let share = |p: &Vec<Predictions>| {
+        let pairs = p[fp32].best.iter().zip(&p[int8].best);
+        pairs.filter(|(a, b)| a[0] == b[0]).count() as f64 / p[fp32].best.len() as f64
     };
     Some(Spread::of(predictions.iter().map(share)))
 }
 
-fn gate_rates(predictions: &[Predictions], material: &Material) -> Vec<GateRates> {
-    let pets = material.examples.classes.len();
-    let share_of = |answer: Answer, all: &[Answer]| all.iter().filter(|a| **a == answer).count() as f64 / all.len() as f64;
-    let share = |all: &[Answer]| share_of(Answer::Accepted, all);
-    let rates = |(index, network): (usize, &'static str)| {
-        let of_category = |category: usize| {
-            let chosen = |p: &Predictions| {
-                let negatives = p.gate[index][pets..].iter().zip(&material.negative_categories);
-                share(&negatives.filter(|(_, c)| **c == category).map(|(a, _)| *a).collect::<Vec<_>>())
+fn gate_rates(
+    contenders: &[Contender],
+    predictions: &[Vec<Predictions>],
+    material: &Material,
+    paper_left_out: &[f64],
+) -> Vec<GateRates> {
+    let examples = &material.examples;
+    let rates = |(index, contender): (usize, &Contender)| {
+        // Over the seeds: the share of the pictures of a kind of which something holds.
+        let share = |of: &dyn Fn(usize) -> bool, holds: &dyn Fn(&GateSaid) -> bool| {
+            let chosen: Vec<usize> = (0..examples.len()).filter(|&i| of(i)).collect();
+            let rate = |seed: &Vec<Predictions>| {
+                chosen.iter().filter(|&&i| holds(&seed[index].gate[i])).count() as f64 / chosen.len() as f64
             };
-            Spread::of(predictions.iter().map(chosen))
+            predictions.iter().map(rate).collect::<Vec<f64>>()
+        };
+        let spread = |pets: bool, answer: Answer| {
+            Spread::of(share(&|i| examples.is_pet(i) == pets, &|said: &GateSaid| said.answer == answer))
+        };
+        let in_category = |category: usize| move |i: usize| examples.category(i) == Some(category);
+        let accepted = |category| share(&in_category(category), &|said: &GateSaid| said.answer == Answer::Accepted);
+        let left_out = |category: usize| match contender.recipe {
+            Recipe::Best => share(&in_category(category), &|said: &GateSaid| said.left_out == Some(true)),
+            Recipe::Paper => vec![paper_left_out[category]],
+        };
+        // Judged in int8 where there is int8, once: it takes a training a category.
+        let measured = contender.recipe == Recipe::Best || contender.int8 == contenders.iter().any(|c| c.int8);
+        let all_left_out: Vec<Vec<f64>> = (0..material.categories.len()).filter(|_| measured).map(left_out).collect();
+        let mean = |seed: usize| all_left_out.iter().map(|rates| rates[seed]).sum::<f64>() / all_left_out.len() as f64;
+        let named = |of: &dyn Fn(usize) -> Vec<f64>| {
+            material.categories.iter().enumerate().map(|(c, name)| (name.clone(), Spread::of(of(c)))).collect()
         };
         GateRates {
-            network,
-            pets_accepted: Spread::of(predictions.iter().map(|p| share(&p.gate[index][..pets]))),
-            pets_rejected: Spread::of(predictions.iter().map(|p| share_of(Answer::Rejected, &p.gate[index][..pets]))),
-            negatives_rejected: Spread::of(predictions.iter().map(|p| share_of(Answer::Rejected, &p.gate[index][pets..]))),
-            negatives_accepted: Spread::of(predictions.iter().map(|p| share(&p.gate[index][pets..]))),
-            by_category: material.categories.iter().enumerate().map(|(c, name)| (name.clone(), of_category(c))).collect(),
+            network: contender.name,
+            pets_accepted: spread(true, Answer::Accepted),
+            pets_rejected: spread(true, Answer::Rejected),
+            negatives_rejected: spread(false, Answer::Rejected),
+            negatives_accepted: spread(false, Answer::Accepted),
+            by_category: named(&accepted),
+            left_out_mean: all_left_out.first().map(|seeds| Spread::of((0..seeds.len()).map(mean))),
+            left_out: if measured { named(&|c| all_left_out[c].clone()) } else { BTreeMap::new() },
         }
     };
-    [FUSED, FUSED_INT8].into_iter().enumerate().take(predictions[0].gate.len()).map(rates).collect()
+    contenders.iter().enumerate().filter(|(_, contender)| contender.is_whole()).map(rates).collect()
 }
 
-fn confusions(contenders: &[Contender], predictions: &[Predictions], material: &Material) -> Vec<Confusion> {
-    let fused = contenders.iter().position(|c| c.name == FUSED).expect("always evaluated");
+fn calibration(contenders: &[Contender], predictions: &[Vec<Predictions>], material: &Material) -> Vec<Calibrated> {
+    let classes = &material.examples.classes;
+    let of = |(index, contender): (usize, &Contender)| {
+        let error = |seed: &Vec<Predictions>, divided: bool| {
+            let bins = figures::reliability(&seed[index], classes, divided);
+            stats::expected_calibration_error(&bins).unwrap_or(f64::NAN)
+        };
+        let temperatures = predictions.iter().flat_map(|seed| &seed[index].temperatures);
+        let count = (predictions.len() * classes.len()) as f64;
+        Calibrated {
+            network: contender.name,
+            temperature: temperatures.map(|&t| f64::from(t)).sum::<f64>() / count,
+            before: Spread::of(predictions.iter().map(|seed| error(seed, false))),
+            after: Spread::of(predictions.iter().map(|seed| error(seed, true))),
+        }
+    };
+    contenders.iter().enumerate().filter(|(_, contender)| contender.is_whole()).map(of).collect()
+}
+
+fn confusions(
+    recipe: Recipe,
+    contenders: &[Contender],
+    predictions: &[Vec<Predictions>],
+    material: &Material,
+) -> Vec<Confusion> {
+    let fused = whole(contenders, recipe, false).expect("always evaluated");
     let mut counts = BTreeMap::<(usize, usize), usize>::new();
-    for (best, &class) in predictions.iter().flat_map(|p| p.breeds[fused].iter().zip(&material.examples.classes)) {
+    for (best, &class) in predictions.iter().flat_map(|p| p[fused].best.iter().zip(&material.examples.classes)) {
         if best[0] != class {
             *counts.entry((class, best[0])).or_default() += 1;
         }
@@ -658,27 +771,28 @@ impl Report {
             text += &format!("int8 and fp32 name the same breed: {agreement}\n\n");
         }
         let mut rows: Vec<Vec<String>> = Vec::new();
-        let row = |what: &str, spread: &dyn Fn(&GateRates) -> Spread| {
-            std::iter::once(what.to_owned()).chain(self.gate.iter().map(|g| spread(g).to_string())).collect()
+        let row = |what: &str, spread: &dyn Fn(&GateRates) -> Option<Spread>| {
+            let cell = |gate| spread(gate).map_or_else(|| "-".to_owned(), |spread| spread.to_string());
+            std::iter::once(what.to_owned()).chain(self.gate.iter().map(cell)).collect()
         };
-        rows.push(row("pets accepted", &|g| g.pets_accepted));
-        rows.push(row("pets called no animal", &|g| g.pets_rejected));
-        rows.push(row("negatives called no animal", &|g| g.negatives_rejected));
-        rows.push(row("negatives accepted", &|g| g.negatives_accepted));
+        rows.push(row("pets accepted", &|g| Some(g.pets_accepted)));
+        rows.push(row("pets called no animal", &|g| Some(g.pets_rejected)));
+        rows.push(row("negatives called no animal", &|g| Some(g.negatives_rejected)));
+        rows.push(row("negatives accepted", &|g| Some(g.negatives_accepted)));
         for category in self.gate[0].by_category.keys() {
-            rows.push(row(&format!("  {category}"), &|g| g.by_category[category]));
+            rows.push(row(&format!("  {category}"), &|g| g.by_category.get(category).copied()));
+        }
+        rows.push(row("accepted untrained, mean", &|g| g.left_out_mean));
+        for category in self.gate[0].by_category.keys() {
+            rows.push(row(&format!("  {category}"), &|g| g.left_out.get(category).copied()));
         }
         let header: Vec<&str> = std::iter::once("gate").chain(self.gate.iter().map(|g| g.network)).collect();
         text += &table(&header, rows.into_iter());
-        if let Some(second) = &self.second_gate {
-            let row = |name: &str, plain: Spread, left_out: Option<Spread>| {
-                vec![name.to_owned(), plain.to_string(), left_out.map_or(String::new(), |s| s.to_string())]
-            };
-            let mut rows = vec![row("pets accepted", second.pets_accepted, None)];
-            rows.push(row("negatives accepted", second.negatives_accepted, Some(second.left_out_mean)));
-            rows.extend(second.by_category.iter().map(|(name, [plain, out])| row(&format!("  {name}"), *plain, Some(*out))));
-            text += &table(&["second gate (odds and fit)", "accepted", "category left out"], rows.into_iter());
-        }
+        let rows = self
+            .calibration
+            .iter()
+            .map(|c| vec![c.network.into(), format!("{:.2}", c.temperature), c.before.to_string(), c.after.to_string()]);
+        text += &table(&["expected calibration error", "temperature", "before", "after"], rows);
         let rows = self.confused.iter().map(|c| vec![c.truth.clone(), c.predicted.clone(), format!("{:.1}", c.pictures)]);
         text += &table(&["most confused: truth", "taken for", "pictures"], rows);
         text += &match self.official_test {

@@ -1,21 +1,130 @@
 //! The trained head on top of the fused features, in floats: outputs `breed` and `pet` beside `embedding`.
 
-use super::GraphBuilder;
-use crate::train::TrainedHead;
+use tract_onnx::pb::tensor_proto::DataType;
+
+use super::{Attr, GraphBuilder, Name};
+use crate::graph::fused::{FEATURES, RESNET_FEATURES};
+use crate::train::best::BestHead;
+use crate::train::file::KNOWLEDGE;
+use crate::train::knowledge::{PARTS, pet_count};
+use crate::train::linear::Layer;
+use crate::train::{Layers, TrainedHead, discriminant};
 use crate::weights::{Linear, Tensor};
 
-/// Adds the head's two layers over the tensor `embedding`; the temperatures are folded into weights and bias.
+/// Adds the head over the tensor `embedding`; the temperatures are folded into weights and biases.
 pub fn add(graph: &mut GraphBuilder, head: &TrainedHead) {
-    for (name, layer, temperature) in
-        [("breed", &head.breed, head.record.breed_temperature), ("pet", &head.pet, head.record.pet_temperature)]
-    {
-        let scaled = |values: &[f32]| values.iter().map(|v| v / temperature).collect::<Vec<_>>();
-        let outputs = layer.bias.len();
-        let shape = vec![outputs, layer.inputs()];
-        let linear = Linear { weight: Tensor { shape, data: scaled(&layer.weight) }, bias: scaled(&layer.bias) };
-        graph.linear(name, "embedding", &linear);
-        graph.output(name, &[1, outputs]);
+    let [breed_temperature, pet_temperature] = [head.record.breed_temperature, head.record.pet_temperature];
+    match &head.layers {
+        Layers::Linear { breed, pet } => {
+            linear(graph, "breed", "embedding", &scaled(breed, breed_temperature));
+            linear(graph, "pet", "embedding", &scaled(pet, pet_temperature));
+        }
+        Layers::Best(best) => add_best(graph, best, breed_temperature, pet_temperature),
     }
+    graph.output("breed", &[1, head.record.labels.len()]);
+    graph.output("pet", &[1, 1]);
     // After the logits, so that the outputs stand in the documented order.
-    graph.output("embedding", &[1, head.breed.inputs()]);
+    graph.output("embedding", &[1, FEATURES]);
+}
+
+/// [`crate::train::best`] as operators. Scales of the roots are folded into the breed layer.
+fn add_best(graph: &mut GraphBuilder, best: &BestHead, breed_temperature: f32, pet_temperature: f32) {
+    let pets = pet_count();
+    let (mut seen, mut odds) = (vec!["embedding".to_owned()], vec![]);
+    for ((layer, name), range) in best.knowledge.layers().iter().zip(KNOWLEDGE).zip(PARTS) {
+        let own = slice(graph, &format!("{name}/features"), "embedding", range);
+        let logits = linear(graph, name, &own, layer);
+        let of_pets = slice(graph, &format!("{name}/pets"), &logits, 0..pets);
+        let of_others = slice(graph, &format!("{name}/others"), &logits, pets..layer.bias.len());
+        for group in [&of_pets, &of_others] {
+            odds.push(reduce(graph, "ReduceLogSumExp", &format!("{group}/log_sum_exp"), group));
+        }
+        seen.push(graph.node("Softmax", &format!("{of_pets}/softmax"), &[&of_pets], &[("axis", Attr::Int(1))]));
+    }
+    let all = concat(graph, "seen", &seen);
+    let positive = graph.node("Relu", "seen/positive", &[&all], &[]);
+    let roots = graph.node("Sqrt", "seen/roots", &[&positive], &[]);
+    let scales = discriminant::scales(FEATURES, RESNET_FEATURES, [pets; 2]);
+    let weight = best.breed.weight.chunks_exact(scales.len()).flat_map(|row| row.iter().zip(&scales).map(|(w, s)| w * s));
+    let breed = Layer { weight: weight.collect(), bias: best.breed.bias.clone() };
+    let breed = linear(graph, "breed", &roots, &scaled(&breed, breed_temperature));
+    odds.push(reduce(graph, "ReduceMax", "breed/likeliest", &breed));
+    let numbers = concat(graph, "odds", &odds);
+    let [a, b, c] = [best.odds.a, best.odds.b, best.odds.c].map(|value| value as f32);
+    let gate = Layer { weight: vec![a, -a, a, -a, b * breed_temperature], bias: vec![c] };
+    linear(graph, "pet", &numbers, &scaled(&gate, pet_temperature));
+}
+
+fn scaled(layer: &Layer, temperature: f32) -> Layer {
+    let over = |values: &[f32]| values.iter().map(|v| v / temperature).collect::<Vec<_>>();
+    Layer { weight: over(&layer.weight), bias: over(&layer.bias) }
+}
+
+fn linear(graph: &mut GraphBuilder, name: &str, input: &str, layer: &Layer) -> Name {
+    let shape = vec![layer.bias.len(), layer.inputs()];
+    graph.linear(name, input, &Linear { weight: Tensor { shape, data: layer.weight.clone() }, bias: layer.bias.clone() })
+}
+
+/// Columns of a `[1, …]` tensor.
+fn slice(graph: &mut GraphBuilder, name: &str, input: &str, range: std::ops::Range<usize>) -> Name {
+    let bounds = [("from", range.start), ("to", range.end), ("axis", 1)].map(|(what, value)| {
+        graph.constant(&format!("{name}/{what}"), DataType::Int64, &[1], (value as i64).to_le_bytes().to_vec())
+    });
+    graph.node("Slice", name, &[input, &bounds[0], &bounds[1], &bounds[2]], &[])
+}
+
+/// Over the columns; they become one.
+fn reduce(graph: &mut GraphBuilder, operator: &str, name: &str, input: &str) -> Name {
+    graph.node(operator, name, &[input], &[("axes", Attr::Ints(&[1])), ("keepdims", Attr::Int(1))])
+}
+
+fn concat(graph: &mut GraphBuilder, name: &str, parts: &[Name]) -> Name {
+    let parts: Vec<&str> = parts.iter().map(Name::as_str).collect();
+    graph.node("Concat", name, &parts, &[("axis", Attr::Int(1))])
+}
+
+#[cfg(test)]
+mod tests {
+    use pawgate::nn::{Network, Options};
+
+    use super::*;
+    use crate::train::knowledge::Knowledge;
+    use crate::train::odds::Odds;
+
+    /// The graph must say what the head says in Rust, which was measured.
+    #[test]
+    fn the_graph_computes_what_was_trained() {
+        let mut state = 5_u32;
+        let mut noise = |count: usize, spread: f32| -> Vec<f32> {
+            let mut next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                ((state >> 8) as f32 / (1 << 23) as f32 - 1.0) * spread
+            };
+            (0..count).map(|_| next()).collect()
+        };
+        let rows = |noise: &mut dyn FnMut(usize, f32) -> Vec<f32>, inputs: usize| Layer {
+            weight: noise(237 * inputs, 0.3),
+            bias: noise(237, 0.3),
+        };
+        let layers = [rows(&mut noise, PARTS[0].len()), rows(&mut noise, PARTS[1].len())];
+        let knowledge = Knowledge::from_layers(layers).unwrap();
+        let breed = Layer { weight: noise(3 * (FEATURES + 246), 2.0), bias: noise(3, 9.0) };
+        let best = BestHead { knowledge, breed, odds: Odds { a: 0.5, b: 0.02, c: -0.8 } };
+        // Below zero, where roots are none, the network's own features never are; the head must bear it.
+        let features: Vec<f32> = noise(FEATURES, 1.0).into_iter().map(|v| v + 0.9).collect();
+
+        let mut graph = GraphBuilder::new("head");
+        let input = graph.input("image", &[1, FEATURES]);
+        graph.node("Identity", "embedding", &[&input], &[]);
+        add_best(&mut graph, &best, 57.0, 1.25);
+        graph.output("breed", &[1, 3]);
+        graph.output("pet", &[1, 1]);
+        let network = Network::load(graph.finish(vec![]), Options::SINGLE_THREADED).unwrap();
+        let outputs = network.run(&features).unwrap();
+        let (breeds, pet) = best.scores(&features);
+        for (found, expected) in outputs[0].iter().zip(breeds.iter().map(|score| score / 57.0)) {
+            assert!((found - expected).abs() < 1e-4 * expected.abs().max(1.0), "{found} {expected}");
+        }
+        assert!((outputs[1][0] - pet / 1.25).abs() < 1e-3, "{} {}", outputs[1][0], pet / 1.25);
+    }
 }

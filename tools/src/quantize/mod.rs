@@ -252,7 +252,7 @@ pub fn describe(network: &ModelProto, head: &TrainedHead, quantisation: serde_js
             tool_version: env!("CARGO_PKG_VERSION").into(),
             weights: fused::origins(network)?,
             training: json!({
-                "protocol": record.protocol,
+                "method": record.method,
                 "data": record.training,
                 "breed_temperature": record.breed_temperature,
                 "pet_temperature": record.pet_temperature,
@@ -286,7 +286,7 @@ fn feature_error(expected: &[Vec<f32>], found: &[Vec<f32>]) -> f64 {
 
 fn compare(estimator: Estimator, head: &TrainedHead, expected: &[Vec<f32>], found: &[Vec<f32>]) -> Quality {
     let pairs = || expected.iter().zip(found);
-    let best = |features: &[f32]| argmax(&head.breed.logits(features));
+    let best = |features: &[f32]| argmax(&head.layers.scores(features).0);
     let same = pairs().filter(|(e, f)| best(e) == best(f)).count();
     Quality { estimator, feature_error: feature_error(expected, found), agreement: same as f64 / expected.len() as f64 }
 }

@@ -5,13 +5,16 @@ use pawgate::model::Gate;
 use pawgate::model::metadata::{MAX_NEGATIVES_ACCEPTED, MIN_ACCEPT};
 
 use super::linear::argmax;
-use super::{Examples, OutOfFold};
+use super::{Examples, OutOfFold, Recipe};
 
 /// Share of the pets that the gate should accept. Above the 98 % that is promised, because unseen pictures do worse than
 /// those the threshold was chosen on.
 pub const ACCEPT_TARGET: f64 = 0.983;
 /// Share of the pets that should not be called "no animal".
 pub const NOT_REJECTED_TARGET: f64 = 0.997;
+
+/// Least and greatest temperature; the scores of a discriminant over thousands of features are in the hundreds.
+const TEMPERATURES: [f64; 2] = [0.05, 2000.0];
 
 /// What the logits of unseen pictures tell about layers.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +33,7 @@ pub struct Calibration {
 ///
 /// # Errors
 /// When a logit is not finite, or the gate cannot tell pets from the rest.
-pub fn calibrate(examples: &Examples, unseen: &OutOfFold) -> anyhow::Result<Calibration> {
+pub fn calibrate(recipe: Recipe, examples: &Examples, unseen: &OutOfFold) -> anyhow::Result<Calibration> {
     let finite = unseen.pet.iter().chain(unseen.breed.iter().flatten()).all(|logit| logit.is_finite());
     ensure!(finite, "training diverged (a logit is not finite): lower --learning-rate");
     let pets = examples.classes.len();
@@ -49,12 +52,20 @@ pub fn calibrate(examples: &Examples, unseen: &OutOfFold) -> anyhow::Result<Cali
         gate.accept
     );
     let right = breed_logits.iter().zip(&examples.classes).filter(|(row, class)| argmax(row) == **class).count();
-    let breed_temperature = class_temperature(&breed_logits, &examples.classes);
+    let breed_temperature = breed_temperature(recipe, &breed_logits, &examples.classes);
     Ok(Calibration { breed_temperature, pet_temperature, gate, top1: right as f64 / pets as f64 })
 }
 
+/// The temperature for a recipe's breed logits: [`class_temperature`] for the paper's, [`matching_temperature`] for the best.
+pub fn breed_temperature(recipe: Recipe, logits: &[&[f32]], classes: &[usize]) -> f32 {
+    match recipe {
+        Recipe::Paper => class_temperature(logits, classes),
+        Recipe::Best => matching_temperature(logits, classes),
+    }
+}
+
 /// The temperature that minimises the mean negative log-likelihood of the right classes (Guo et al. 2017,
-/// arXiv:1706.04599), found by golden-section search over 0.05…20 in the logarithm, where the loss has one minimum.
+/// arXiv:1706.04599), found by golden-section search over [`TEMPERATURES`] in the logarithm, where the loss has one minimum.
 pub fn class_temperature(logits: &[&[f32]], classes: &[usize]) -> f32 {
     minimise(|temperature| {
         let losses = logits.iter().zip(classes).map(|(row, &class)| {
@@ -78,9 +89,33 @@ pub fn binary_temperature(logits: &[f32], positive: &[bool]) -> f32 {
     })
 }
 
+/// The temperature at which the mean probability of the likeliest class is the share of right answers.
+///
+/// Scores of a discriminant are no log probabilities, and what likelihood makes of them is least sure where it matters least; this
+/// asks for nothing but that probabilities can be believed on average. The share is drawn towards one half by one right and one wrong
+/// answer, so that pictures that are all right leave a doubt.
+pub fn matching_temperature(logits: &[&[f32]], classes: &[usize]) -> f32 {
+    let right = logits.iter().zip(classes).filter(|(row, class)| argmax(row) == **class).count();
+    let wanted = (right as f64 + 1.0) / (logits.len() as f64 + 2.0);
+    let confidence = |temperature: f64| {
+        let of = |row: &&[f32]| {
+            let largest = f64::from(row[argmax(row)]);
+            1.0 / row.iter().map(|&logit| ((f64::from(logit) - largest) / temperature).exp()).sum::<f64>()
+        };
+        logits.iter().map(of).sum::<f64>() / logits.len() as f64
+    };
+    // Falls with the temperature: halve the interval.
+    let (mut low, mut high) = (TEMPERATURES[0].ln(), TEMPERATURES[1].ln());
+    for _ in 0..60 {
+        let middle = (low + high) / 2.0;
+        if confidence(middle.exp()) > wanted { low = middle } else { high = middle }
+    }
+    ((low + high) / 2.0).exp() as f32
+}
+
 fn minimise(loss: impl Fn(f64) -> f64) -> f32 {
     let ratio = (5f64.sqrt() - 1.0) / 2.0;
-    let (mut low, mut high) = (0.05f64.ln(), 20f64.ln());
+    let (mut low, mut high) = (TEMPERATURES[0].ln(), TEMPERATURES[1].ln());
     for _ in 0..60 {
         let (a, b) = (high - ratio * (high - low), low + ratio * (high - low));
         if loss(a.exp()) <= loss(b.exp()) {
@@ -142,6 +177,24 @@ mod tests {
     }
 
     #[test]
+    fn a_matching_temperature_makes_confidence_the_share_of_right_answers() {
+        // 998 pictures, three of four right, of very different certainty.
+        let logits: Vec<[f32; 3]> = (0..998).map(|i| [50.0 + (i % 7) as f32 * 60.0, 0.0, -20.0]).collect();
+        let rows: Vec<&[f32]> = logits.iter().map(|row| &row[..]).collect();
+        let classes: Vec<usize> = (0..998).map(|i| usize::from(i % 4 == 3)).collect();
+        let temperature = matching_temperature(&rows, &classes);
+        let first = |row: &[f32; 3]| 1.0 / row.map(|logit| ((logit - row[0]) / temperature).exp()).iter().sum::<f32>();
+        let confidence = logits.iter().map(first).sum::<f32>() / 998.0;
+        let right = classes.iter().filter(|&&class| class == 0).count() as f32;
+        assert!((confidence - (right + 1.0) / 1000.0).abs() < 1e-3, "{confidence} at {temperature}");
+        // All right: sure, but not beyond what so many pictures can show.
+        let temperature = matching_temperature(&rows[..10], &[0; 10]);
+        let confidence =
+            logits[..10].iter().map(|row| 1.0 / row.map(|l| ((l - row[0]) / temperature).exp()).iter().sum::<f32>());
+        assert!((confidence.sum::<f32>() / 10.0 - 11.0 / 12.0).abs() < 1e-3);
+    }
+
+    #[test]
     fn a_gate_that_has_learnt_nothing_is_refused() {
         let examples = Examples {
             views: vec![vec![vec![0.0]]; 20],
@@ -152,9 +205,9 @@ mod tests {
         };
         let breed = |i: usize| if i < 10 { vec![1.0, -1.0] } else { vec![] };
         let unseen = |pet: fn(usize) -> f32| OutOfFold { breed: (0..20).map(breed).collect(), pet: (0..20).map(pet).collect() };
-        let sharp = calibrate(&examples, &unseen(|i| if i < 10 { 3.0 } else { -3.0 })).unwrap();
+        let sharp = calibrate(Recipe::Paper, &examples, &unseen(|i| if i < 10 { 3.0 } else { -3.0 })).unwrap();
         assert_eq!((sharp.gate.pets_accepted, sharp.gate.negatives_accepted, sharp.top1), (1.0, 0.0, 0.5));
-        let error = |pet| calibrate(&examples, &unseen(pet)).unwrap_err().to_string();
+        let error = |pet| calibrate(Recipe::Paper, &examples, &unseen(pet)).unwrap_err().to_string();
         assert!(error(|i| (i % 10) as f32 - 5.0).contains("no use"), "pets and negatives look the same");
         assert!(error(|_| f32::NAN).contains("diverged"));
     }

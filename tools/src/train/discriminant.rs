@@ -8,6 +8,7 @@
 use nalgebra::{Cholesky, DMatrix, DVector};
 
 use super::knowledge::Knowledge;
+use super::linear::{Layer, argmax};
 use super::{Examples, FOLDS};
 
 /// Shares of the mean variance that are tried.
@@ -18,20 +19,25 @@ const SECOND_PART: f32 = 0.5;
 /// features, each. Chosen like [`SECOND_PART`].
 const BREEDS: [f32; 2] = [3.64, 3.71];
 
-/// Products of all pictures with each other.
+/// Products of training pictures with each other and with those that are judged.
 #[derive(Debug, Clone)]
 pub struct Gram(DMatrix<f64>);
 
 impl Gram {
-    /// Of vectors of one length.
-    pub fn of(vectors: &[Vec<f32>]) -> Self {
-        let length = vectors.first().map_or(0, Vec::len);
-        let rows = DMatrix::from_fn(length, vectors.len(), |at, picture| f64::from(vectors[picture][at]));
-        Self(rows.tr_mul(&rows))
+    /// Of vectors of one length. `training` are the first pictures, `judged` those after them.
+    pub fn of(training: &[Vec<f32>], judged: &[Vec<f32>]) -> Self {
+        let length = training.first().map_or(0, Vec::len);
+        let columns =
+            |vectors: &[Vec<f32>]| DMatrix::from_fn(length, vectors.len(), |at, picture| f64::from(vectors[picture][at]));
+        let rows = columns(training);
+        let mut products = rows.tr_mul(&rows).resize_horizontally(training.len() + judged.len(), 0.0);
+        products.columns_mut(training.len(), judged.len()).copy_from(&rows.tr_mul(&columns(judged)));
+        Self(products)
     }
 
-    fn part(&self, rows: &[usize], columns: &[usize]) -> DMatrix<f64> {
-        DMatrix::from_fn(rows.len(), columns.len(), |r, c| self.0[(rows[r], columns[c])])
+    /// Products of `training` pictures with any.
+    fn part(&self, training: &[usize], pictures: &[usize]) -> DMatrix<f64> {
+        DMatrix::from_fn(training.len(), pictures.len(), |t, p| self.0[(training[t], pictures[p])])
     }
 }
 
@@ -106,78 +112,78 @@ impl Discriminant {
     /// Logarithm of each class's likelihood over that of a class in the middle of all, for the pictures `pictures`:
     /// \[pictures\]\[classes\].
     pub fn scores(&self, gram: &Gram, pictures: &[usize]) -> Vec<Vec<f32>> {
-        let scores = gram.part(pictures, &self.training) * &self.coefficients;
+        let scores = gram.part(&self.training, pictures).tr_mul(&self.coefficients);
         let row = |p: usize| (0..self.constants.len()).map(|c| (scores[(p, c)] + self.constants[c]) as f32).collect();
         (0..pictures.len()).map(row).collect()
     }
 
-    /// The same as weights over features, \[classes, features\] row-major, and biases, \[classes\].
-    #[cfg(test)]
-    fn weights(&self, vectors: &[Vec<f32>]) -> (Vec<f32>, Vec<f32>) {
+    /// The same as a layer over vectors like the training pictures', `vectors`.
+    pub fn layer(&self, vectors: &[Vec<f32>]) -> Layer {
         let length = vectors.first().map_or(0, Vec::len);
-        let mut weights = Vec::with_capacity(length * self.constants.len());
+        let mut weight = Vec::with_capacity(length * self.constants.len());
         for class in 0..self.constants.len() {
             let mut row = vec![0.0_f64; length];
             for (&picture, &coefficient) in self.training.iter().zip(self.coefficients.column(class).iter()) {
                 row.iter_mut().zip(&vectors[picture]).for_each(|(sum, &value)| *sum += coefficient * f64::from(value));
             }
-            weights.extend(row.into_iter().map(|value| value as f32));
+            weight.extend(row.into_iter().map(|value| value as f32));
         }
-        (weights, self.constants.iter().map(|&constant| constant as f32).collect())
+        Layer { weight, bias: self.constants.iter().map(|&constant| constant as f32).collect() }
     }
 }
 
 /// What a discriminant sees of a feature vector: roots, because features are averages of what is not negative, with a long tail;
 /// the second backbone's part, which begins at `second`, with less weight; and the roots of ImageNet's breed probabilities.
 pub fn transform(features: &[f32], second: usize, knowledge: Option<&Knowledge>) -> Vec<f32> {
-    let weight = |at: usize| if at < second { 1.0 } else { SECOND_PART.sqrt() };
-    let mut seen: Vec<f32> = features.iter().enumerate().map(|(at, &feature)| feature.max(0.0).sqrt() * weight(at)).collect();
-    if let Some(knowledge) = knowledge {
-        for (breeds, scale) in knowledge.of(features).breeds.iter().zip(BREEDS) {
-            seen.extend(breeds.iter().map(|p| scale * p.sqrt()));
-        }
-    }
-    seen
+    let breeds = knowledge.map_or_else(Default::default, |knowledge| knowledge.of(features).breeds);
+    let scales = scales(features.len(), second, breeds.each_ref().map(Vec::len));
+    let values = features.iter().chain(breeds.iter().flatten());
+    values.zip(scales).map(|(value, scale)| value.max(0.0).sqrt() * scale).collect()
 }
 
-/// Products of all pictures with each other, for fitting and judging in any fold.
+/// What each root is multiplied by, in the order of [`transform`].
+pub fn scales(features: usize, second: usize, breeds: [usize; 2]) -> Vec<f32> {
+    let parts = [(second, 1.0), (features - second, SECOND_PART.sqrt()), (breeds[0], BREEDS[0]), (breeds[1], BREEDS[1])];
+    parts.into_iter().flat_map(|(count, scale)| std::iter::repeat_n(scale, count)).collect()
+}
+
+/// What is fitted to and what is judged, with their products, for any choice of training pictures.
 #[derive(Debug)]
 pub struct Table {
     gram: Gram,
-    pets: usize,
+    /// What is fitted to: one vector a pet.
+    vectors: Vec<Vec<f32>>,
     pictures: usize,
-    features: usize,
 }
 
 impl Table {
     /// Of `examples`, and their `int8` features where there are some. Trained on is the mean of a pet's views, judged is a picture's
     /// plain view.
     pub fn new(examples: &Examples, int8: Option<&[Vec<f32>]>, second: usize, knowledge: Option<&Knowledge>) -> Self {
-        let pets = examples.classes.len();
         let seen = |features: &[f32]| transform(features, second, knowledge);
         let mean = |views: &Vec<Vec<f32>>| {
             let each: Vec<Vec<f32>> = views.iter().map(|view| seen(view)).collect();
             (0..each[0].len()).map(|at| each.iter().map(|view| view[at]).sum::<f32>() / each.len() as f32).collect()
         };
-        let mut vectors: Vec<Vec<f32>> = examples.views[..pets].iter().map(mean).collect();
-        vectors.extend(examples.views.iter().map(|views| seen(&views[0])));
-        vectors.extend(int8.unwrap_or_default().iter().map(|features| seen(features)));
-        Self { gram: Gram::of(&vectors), pets, pictures: examples.len(), features: vectors[0].len() }
+        let vectors: Vec<Vec<f32>> = examples.views[..examples.classes.len()].iter().map(mean).collect();
+        let mut judged: Vec<Vec<f32>> = examples.views.iter().map(|views| seen(&views[0])).collect();
+        judged.extend(int8.unwrap_or_default().iter().map(|features| seen(features)));
+        Self { gram: Gram::of(&vectors, &judged), vectors, pictures: examples.len() }
     }
 
-    /// Fits to the pets among `training`, with the shrinkage that does best (top-1 over pictures and over classes, added) when each
-    /// fold among them is left out in turn.
-    pub fn fit(&self, examples: &Examples, training: &[usize], folds: &[usize]) -> Option<Discriminant> {
+    /// The shrinkage that does best (top-1 over pictures and over classes, added) when each fold among the pets of `training` is left
+    /// out in turn.
+    pub fn shrinkage(&self, examples: &Examples, training: &[usize], folds: &[usize]) -> f64 {
         let pets: Vec<usize> = training.iter().copied().filter(|&i| examples.is_pet(i)).collect();
         let quality = |shrinkage: f64| {
             let mut right = vec![[0.0_f64; 2]; examples.class_count];
             for fold in 0..FOLDS {
                 let (held, rest): (Vec<usize>, Vec<usize>) = pets.iter().partition(|&&i| folds[i] == fold);
                 // A class that this fold holds alone cannot be judged.
-                let Some(fitted) = self.fit_with(examples, &rest, shrinkage).filter(|_| !held.is_empty()) else { continue };
+                let Some(fitted) = self.fit(examples, &rest, shrinkage).filter(|_| !held.is_empty()) else { continue };
                 for (&pet, row) in held.iter().zip(self.scores(&fitted, &held, false)) {
                     let [of_class, all] = &mut right[examples.classes[pet]];
-                    *of_class += f64::from(u8::from(super::linear::argmax(&row) == examples.classes[pet]));
+                    *of_class += f64::from(u8::from(argmax(&row) == examples.classes[pet]));
                     *all += 1.0;
                 }
             }
@@ -185,29 +191,28 @@ impl Table {
             let by_class: Vec<f64> = right.iter().filter(|r| r[1] > 0.0).map(|r| r[0] / r[1]).collect();
             micro + by_class.iter().sum::<f64>() / by_class.len().max(1) as f64
         };
-        let best = SHRINKAGES.into_iter().map(|shrinkage| (quality(shrinkage), shrinkage));
+        let tried = SHRINKAGES.into_iter().map(|shrinkage| (quality(shrinkage), shrinkage));
         // Among equals the stronger shrinkage, which comes later.
-        let (_, shrinkage) = best.max_by(|a, b| a.0.total_cmp(&b.0))?;
-        self.fit_with(examples, &pets, shrinkage)
+        tried.max_by(|a, b| a.0.total_cmp(&b.0)).map_or(SHRINKAGES[0], |(_, shrinkage)| shrinkage)
     }
 
-    /// Fits to the pets among `training` with a given shrinkage.
-    pub fn fit_with(&self, examples: &Examples, training: &[usize], shrinkage: f64) -> Option<Discriminant> {
+    /// Fits to the pets among `training`; `None` as [`Discriminant::fit`].
+    pub fn fit(&self, examples: &Examples, training: &[usize], shrinkage: f64) -> Option<Discriminant> {
         let pets: Vec<usize> = training.iter().copied().filter(|&i| examples.is_pet(i)).collect();
         let classes: Vec<usize> = pets.iter().map(|&i| examples.classes[i]).collect();
-        Discriminant::fit(&self.gram, &pets, &classes, examples.class_count, self.features, shrinkage)
+        let features = self.vectors.first().map_or(0, Vec::len);
+        Discriminant::fit(&self.gram, &pets, &classes, examples.class_count, features, shrinkage)
+    }
+
+    /// A fitted discriminant as a layer over [`transform`]ed features.
+    pub fn layer(&self, fitted: &Discriminant) -> Layer {
+        fitted.layer(&self.vectors)
     }
 
     /// Scores of `pictures` from their plain view, or from their int8 features.
     pub fn scores(&self, fitted: &Discriminant, pictures: &[usize], int8: bool) -> Vec<Vec<f32>> {
-        let before = self.pets + if int8 { self.pictures } else { 0 };
+        let before = self.vectors.len() + if int8 { self.pictures } else { 0 };
         fitted.scores(&self.gram, &pictures.iter().map(|&i| before + i).collect::<Vec<_>>())
-    }
-
-    /// How well the likeliest breed fits each of `pictures`.
-    pub fn best(&self, fitted: &Discriminant, pictures: &[usize], int8: bool) -> Vec<f64> {
-        let largest = |row: &Vec<f32>| f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-        self.scores(fitted, pictures, int8).iter().map(largest).collect()
     }
 }
 
@@ -257,11 +262,11 @@ mod tests {
     #[test]
     fn it_is_the_textbooks_discriminant() {
         let (vectors, classes) = pictures();
-        let gram = Gram::of(&vectors);
+        let gram = Gram::of(&vectors, &[]);
         let all: Vec<usize> = (0..vectors.len()).collect();
         for shrinkage in [0.05, 0.9, 1.0] {
             let fitted = Discriminant::fit(&gram, &all, &classes, 3, 5, shrinkage).unwrap();
-            let (weights, biases) = fitted.weights(&vectors);
+            let Layer { weight: weights, bias: biases } = fitted.layer(&vectors);
             let (expected, constants) = plainly(&vectors, &classes, shrinkage);
             for class in 0..3 {
                 for d in 0..5 {
@@ -286,7 +291,7 @@ mod tests {
         let moved: Vec<Vec<f32>> = vectors.iter().map(|v| v.iter().map(|x| x + 3.0).collect()).collect();
         let all: Vec<usize> = (0..vectors.len()).collect();
         let of = |vectors: &[Vec<f32>]| {
-            let gram = Gram::of(vectors);
+            let gram = Gram::of(vectors, &[]);
             Discriminant::fit(&gram, &all, &classes, 3, 5, 0.5).unwrap().scores(&gram, &all)
         };
         for (row, other) in of(&vectors).iter().zip(of(&moved)) {
@@ -299,19 +304,20 @@ mod tests {
         let (vectors, classes) = pictures();
         let part: Vec<usize> = (0..vectors.len()).filter(|p| p % 4 != 1).collect();
         let of_part: Vec<usize> = part.iter().map(|&p| classes[p]).collect();
-        let fitted = Discriminant::fit(&Gram::of(&vectors), &part, &of_part, 3, 5, 0.3).unwrap();
+        let fitted = Discriminant::fit(&Gram::of(&vectors, &[]), &part, &of_part, 3, 5, 0.3).unwrap();
         let alone: Vec<Vec<f32>> = part.iter().map(|&p| vectors[p].clone()).collect();
-        let again = Discriminant::fit(&Gram::of(&alone), &(0..part.len()).collect::<Vec<_>>(), &of_part, 3, 5, 0.3).unwrap();
-        assert_eq!(fitted.weights(&vectors), again.weights(&alone));
+        let again =
+            Discriminant::fit(&Gram::of(&alone, &[]), &(0..part.len()).collect::<Vec<_>>(), &of_part, 3, 5, 0.3).unwrap();
+        assert_eq!(fitted.layer(&vectors), again.layer(&alone));
     }
 
     #[test]
     fn what_cannot_be_fitted_is_none() {
         let vectors = vec![vec![1.0, 2.0]; 4];
-        let gram = Gram::of(&vectors);
+        let gram = Gram::of(&vectors, &[]);
         assert!(Discriminant::fit(&gram, &[0, 1, 2, 3], &[0, 0, 1, 1], 2, 2, 0.5).is_none(), "no picture differs from another");
         let (vectors, classes) = pictures();
         let all: Vec<usize> = (0..vectors.len()).collect();
-        assert!(Discriminant::fit(&Gram::of(&vectors), &all, &classes, 4, 5, 0.5).is_none(), "a class without pictures");
+        assert!(Discriminant::fit(&Gram::of(&vectors, &[]), &all, &classes, 4, 5, 0.5).is_none(), "a class without pictures");
     }
 }

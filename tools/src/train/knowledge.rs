@@ -7,8 +7,10 @@
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use pawgate::model::WeightsOrigin;
 
+use super::linear::Layer;
 use crate::graph::fused::{FEATURES, RESNET_FEATURES};
 use crate::weights::Checkpoint;
 
@@ -17,22 +19,12 @@ const MAMMALS: RangeInclusive<usize> = 151..=387;
 /// Those of them that are domestic dogs and cats.
 const PETS: [RangeInclusive<usize>; 2] = [151..=268, 281..=285];
 
-/// The rows of both classifiers.
-#[derive(Debug, Clone)]
-pub struct Knowledge {
-    parts: [Part; 2],
-}
+/// Where the features of each backbone stand among the fused ones.
+pub const PARTS: [Range<usize>; 2] = [0..RESNET_FEATURES, RESNET_FEATURES..FEATURES];
 
-/// One backbone's.
-#[derive(Debug, Clone)]
-struct Part {
-    /// Where its features stand among the fused ones.
-    range: Range<usize>,
-    /// \[classes, features\], the pets first.
-    weight: Vec<f32>,
-    /// \[classes\].
-    bias: Vec<f32>,
-}
+/// The rows of both classifiers, each over its own backbone's features, the pets first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Knowledge([Layer; 2]);
 
 /// What is known of one picture.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,29 +39,43 @@ fn is_pet(class: usize) -> bool {
     PETS.iter().any(|range| range.contains(&class))
 }
 
-/// How many of [`MAMMALS`] are pets.
-fn pet_count() -> usize {
+/// How many of the rows are pets.
+pub fn pet_count() -> usize {
     MAMMALS.filter(|&class| is_pet(class)).count()
 }
 
 impl Knowledge {
-    /// Reads the classifiers of both checkpoints.
+    /// Reads the classifiers of the checkpoints that a network was built from, whose `origins` it names.
     ///
     /// # Errors
-    /// When a checkpoint cannot be read, or has no classifier over 1000 classes (or 1001 with the background first).
-    pub fn read(resnet: &Path, mobilenet: &Path) -> anyhow::Result<Self> {
-        let part = |path: &Path, name: &str, range: Range<usize>| {
-            Part::read(path, name, range).with_context(|| format!("the ImageNet classifier of {}", path.display()))
+    /// When a checkpoint cannot be read, is another than the network's, or has no classifier over 1000 classes (or 1001 with the
+    /// background first).
+    pub fn read(resnet: &Path, mobilenet: &Path, origins: &[WeightsOrigin]) -> anyhow::Result<Self> {
+        let layer = |path: &Path, name: &str, part: usize| {
+            let layer = rows(path, name, PARTS[part].len(), origins.get(part));
+            layer.with_context(|| format!("the ImageNet classifier of {}", path.display()))
         };
-        let (first, second) = (0..RESNET_FEATURES, RESNET_FEATURES..FEATURES);
-        Ok(Self { parts: [part(resnet, "fc", first)?, part(mobilenet, "classifier.1", second)?] })
+        Ok(Self([layer(resnet, "fc", 0)?, layer(mobilenet, "classifier.1", 1)?]))
+    }
+
+    /// From the rows themselves; `None` when they have another shape.
+    pub fn from_layers(layers: [Layer; 2]) -> Option<Self> {
+        let fits = |(layer, part): (&Layer, Range<usize>)| {
+            layer.bias.len() == MAMMALS.count() && layer.weight.len() == layer.bias.len() * part.len()
+        };
+        layers.iter().zip(PARTS).all(fits).then_some(Self(layers))
+    }
+
+    /// The rows of both classifiers.
+    pub fn layers(&self) -> &[Layer; 2] {
+        &self.0
     }
 
     /// What is known of a picture with these fused features.
     pub fn of(&self, features: &[f32]) -> Known {
         let pets = pet_count();
-        let each = self.parts.each_ref().map(|part| {
-            let logits = part.logits(features);
+        let each = [0, 1].map(|part| {
+            let logits = self.0[part].logits(&features[PARTS[part].clone()]);
             let [all_pets, all_others] = [&logits[..pets], &logits[pets..]].map(log_sum_exp);
             (all_pets - all_others, logits[..pets].iter().map(|logit| (logit - all_pets).exp()).collect::<Vec<f32>>())
         });
@@ -78,26 +84,22 @@ impl Knowledge {
     }
 }
 
-impl Part {
-    fn read(path: &Path, name: &str, range: Range<usize>) -> anyhow::Result<Self> {
-        let linear = Checkpoint::open(path)?.classifier(name, range.len()).with_context(|| format!("there is no `{name}`"))?;
-        let background = match linear.bias.len() {
-            1000 => 0,
-            1001 => 1,
-            other => bail!("`{name}` has {other} classes instead of 1000, or 1001 with the background"),
-        };
-        let (pets, others): (Vec<usize>, Vec<usize>) = MAMMALS.partition(|&class| is_pet(class));
-        let rows: Vec<usize> = pets.into_iter().chain(others).map(|class| class + background).collect();
-        let inputs = range.len();
-        let weight = rows.iter().flat_map(|&row| linear.weight.data[row * inputs..][..inputs].iter().copied()).collect();
-        Ok(Self { range, weight, bias: rows.iter().map(|&row| linear.bias[row]).collect() })
-    }
-
-    fn logits(&self, features: &[f32]) -> Vec<f32> {
-        let own = &features[self.range.clone()];
-        let rows = self.weight.chunks_exact(own.len()).zip(&self.bias);
-        rows.map(|(row, bias)| row.iter().zip(own).map(|(w, x)| w * x).sum::<f32>() + bias).collect()
-    }
+/// The wanted rows of a checkpoint's classifier `name` over `inputs` features.
+fn rows(path: &Path, name: &str, inputs: usize, origin: Option<&WeightsOrigin>) -> anyhow::Result<Layer> {
+    let mut checkpoint = Checkpoint::open(path)?;
+    let known = origin.is_some_and(|origin| origin.sha256 == checkpoint.origin().sha256);
+    ensure!(known, "the network was built from another file: `pawgate-tools build` it from this one");
+    let linear = checkpoint.classifier(name, inputs).with_context(|| format!("there is no `{name}`"))?;
+    ensure!(linear.weight.shape[1..] == [inputs], "`{name}` does not take {inputs} features");
+    let background = match linear.bias.len() {
+        1000 => 0,
+        1001 => 1,
+        other => bail!("`{name}` has {other} classes instead of 1000, or 1001 with the background"),
+    };
+    let (pets, others): (Vec<usize>, Vec<usize>) = MAMMALS.partition(|&class| is_pet(class));
+    let rows: Vec<usize> = pets.into_iter().chain(others).map(|class| class + background).collect();
+    let weight = rows.iter().flat_map(|&row| linear.weight.data[row * inputs..][..inputs].iter().copied()).collect();
+    Ok(Layer { weight, bias: rows.iter().map(|&row| linear.bias[row]).collect() })
 }
 
 /// ln Σ exp, without overflow.
@@ -128,10 +130,15 @@ mod tests {
         file
     }
 
+    fn origin(file: &tempfile::NamedTempFile) -> WeightsOrigin {
+        Checkpoint::open(file.path()).unwrap().origin()
+    }
+
     #[test]
     fn odds_and_breeds_come_from_the_right_rows() {
         let (resnet, mobilenet) = (file("fc", 1000, 2048), file("classifier.1", 1001, 1280));
-        let knowledge = Knowledge::read(resnet.path(), mobilenet.path()).unwrap();
+        let origins = [&resnet, &mobilenet].map(origin);
+        let knowledge = Knowledge::read(resnet.path(), mobilenet.path(), &origins).unwrap();
         let mut features = vec![0.0; FEATURES];
         (features[0], features[RESNET_FEATURES]) = (3.0, 0.5);
         let known = knowledge.of(&features);
@@ -147,8 +154,11 @@ mod tests {
 
     #[test]
     fn another_classifier_is_refused() {
-        let (resnet, mobilenet) = (file("fc", 1000, 2048), file("fc", 1000, 2048));
-        let error = format!("{:#}", Knowledge::read(resnet.path(), mobilenet.path()).unwrap_err());
-        assert!(error.contains("there is no `classifier.1`"), "{error}");
+        let (resnet, mobilenet) = (file("fc", 1000, 2048), file("fc", 1001, 2048));
+        let origins = [&resnet, &mobilenet].map(origin);
+        let error =
+            |origins: &[WeightsOrigin]| format!("{:#}", Knowledge::read(resnet.path(), mobilenet.path(), origins).unwrap_err());
+        assert!(error(&origins).contains("there is no `classifier.1`"), "{}", error(&origins));
+        assert!(error(&[origins[1].clone(), origins[1].clone()]).contains("built from another file"));
     }
 }

@@ -1,33 +1,41 @@
 //! The head: breed and pet gate over frozen features; trained on everything, calibrated and gated out of fold.
 //!
-//! [`linear`] trains one layer, [`discriminant`] finds one in closed form. This module cross-validates (temperatures and thresholds come from pictures that the layer
-//! had not seen), trains the final layers on all pictures, and reads and writes the result.
+//! Two recipes: the paper's trains two linear layers step by step ([`linear`]); the best finds a discriminant and a gate of three
+//! numbers in closed form ([`best`]). Temperatures and thresholds come from pictures that the head had not seen; the head that ships
+//! is fitted to all. [`file`] keeps it.
 
+pub mod best;
 pub mod calibrate;
 pub mod discriminant;
+pub mod file;
 pub mod knowledge;
 pub mod linear;
 pub mod odds;
 
-use std::path::Path;
-
-use anyhow::{Context, ensure};
 use burn::tensor::backend::AutodiffBackend;
 use pawgate::model::{Gate, Label};
 use pawgate::vision::Preprocess;
 use rayon::prelude::*;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::files::write_whole;
 use crate::folds;
 use crate::progress;
+use best::BestHead;
 use linear::{Epoch, Layer, Protocol, Targets, fit};
+use odds::Odds;
 
 /// Number of folds of every cross-validation.
 pub const FOLDS: usize = 5;
-/// Key of the record in the head file.
-const RECORD_KEY: &str = "pawgate.head";
+
+/// How a head is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recipe {
+    /// The paper's: a linear layer for breeds and one for the gate, trained for a few epochs with dropout.
+    Paper,
+    /// What measures best: a shrunk discriminant and a gate over ImageNet's odds. Needs checkpoints with their classifiers.
+    Best,
+}
 
 /// Pictures with their features, ready to train on: pets first, negatives after them.
 #[derive(Debug, Clone)]
@@ -53,6 +61,16 @@ impl Examples {
     /// Whether picture `i` shows a pet.
     pub fn is_pet(&self, i: usize) -> bool {
         i < self.classes.len()
+    }
+
+    /// Category of a negative, counted from 0; `None` for a pet.
+    pub fn category(&self, i: usize) -> Option<usize> {
+        self.strata[i].checked_sub(self.class_count)
+    }
+
+    /// Number of categories of negatives.
+    pub fn categories(&self) -> usize {
+        self.strata.iter().max().map_or(0, |&last| (last + 1).saturating_sub(self.class_count))
     }
 
     /// Folds of all pictures for a seed.
@@ -105,10 +123,34 @@ pub struct HeadRecord {
     pub gate: Gate,
     /// SHA-256 of the network whose features were trained on.
     pub network_sha256: String,
-    /// How the layers were trained.
-    pub protocol: Protocol,
-    /// What they were trained on and what cross-validation gave.
+    /// How the head was found.
+    pub method: Method,
+    /// What it was trained on and what cross-validation gave.
     pub training: TrainingRecord,
+}
+
+/// How a head was found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "recipe", rename_all = "snake_case")]
+pub enum Method {
+    /// [`Recipe::Paper`].
+    Paper {
+        /// How the layers were trained.
+        protocol: Protocol,
+        /// Loss and accuracy of the breed layer while training, one an epoch.
+        breed_epochs: Vec<Epoch>,
+        /// The same for the gate.
+        gate_epochs: Vec<Epoch>,
+    },
+    /// [`Recipe::Best`].
+    Best {
+        /// Of the folds.
+        seed: u64,
+        /// Of the discriminant's covariance, 0…1.
+        shrinkage: f64,
+        /// The gate's curve.
+        odds: Odds,
+    },
 }
 
 /// Data and figures of a training.
@@ -124,23 +166,51 @@ pub struct TrainingRecord {
     pub broken: usize,
     /// Pictures that are near duplicates of another.
     pub near_duplicates: usize,
-    /// Loss and accuracy of the breed layer while training, one an epoch.
-    pub breed_epochs: Vec<Epoch>,
-    /// The same for the gate.
-    pub gate_epochs: Vec<Epoch>,
     /// Share of pets whose breed was right, out of fold.
     pub cross_validated_top1: f64,
 }
 
-/// The trained layers with their record.
+/// A trained head with its record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainedHead {
-    /// Breed logits over the fused features.
-    pub breed: Layer,
-    /// Pet logit over the fused features.
-    pub pet: Layer,
+    /// What it computes.
+    pub layers: Layers,
     /// Everything else.
     pub record: HeadRecord,
+}
+
+/// What a head computes from the fused features.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Layers {
+    /// [`Recipe::Paper`].
+    Linear {
+        /// Breed logits.
+        breed: Layer,
+        /// Pet logit.
+        pet: Layer,
+    },
+    /// [`Recipe::Best`].
+    Best(BestHead),
+}
+
+impl Layers {
+    /// Breed scores and the gate's, not calibrated, of one picture.
+    pub fn scores(&self, features: &[f32]) -> (Vec<f32>, f32) {
+        match self {
+            Self::Linear { breed, pet } => (breed.logits(features), pet.logits(features)[0]),
+            Self::Best(best) => best.scores(features),
+        }
+    }
+
+    /// Whether every weight is a number.
+    pub fn is_finite(&self) -> bool {
+        match self {
+            Self::Linear { breed, pet } => breed.is_finite() && pet.is_finite(),
+            Self::Best(BestHead { breed, odds, .. }) => {
+                breed.is_finite() && [odds.a, odds.b, odds.c].iter().all(|value| value.is_finite())
+            }
+        }
+    }
 }
 
 /// Logits of pictures from layers that were not trained on them.
@@ -184,61 +254,5 @@ pub fn cross_validate<B: AutodiffBackend>(examples: &Examples, protocol: &Protoc
     OutOfFold {
         breed: (0..examples.len()).map(breed).collect(),
         pet: (0..examples.len()).map(|i| layers[folds[i]].1.logits(plain(i))[0]).collect(),
-    }
-}
-
-impl TrainedHead {
-    /// Writes layers and record as one safetensors file.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn save(&self, path: &Path) -> anyhow::Result<()> {
-        let layers = [("breed", &self.breed), ("pet", &self.pet)];
-        let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = layers
-            .iter()
-            .flat_map(|(name, layer)| {
-                let raw = |v: &[f32]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
-                let outputs = layer.bias.len();
-                [
-                    (format!("{name}.weight"), vec![outputs, layer.inputs()], raw(&layer.weight)),
-                    (format!("{name}.bias"), vec![outputs], raw(&layer.bias)),
-                ]
-            })
-            .collect();
-        let views = bytes
-            .iter()
-            .map(|(name, shape, raw)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), raw)?)))
-            .collect::<anyhow::Result<Vec<_>>>()?;
-        let record = [(RECORD_KEY.to_owned(), serde_json::to_string(&self.record)?)].into();
-        write_whole(path, &safetensors::serialize(views, Some(record))?)
-    }
-
-    /// Reads what [`Self::save`] wrote.
-    ///
-    /// # Errors
-    /// When the file is no trained head or its shapes contradict its record.
-    pub fn load(path: &Path) -> anyhow::Result<Self> {
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read the head {}", path.display()))?;
-        Self::from_bytes(&bytes).with_context(|| format!("{} is no head that `pawgate-tools train` wrote", path.display()))
-    }
-
-    fn from_bytes(bytes: &[u8]) -> anyhow::Result<Self> {
-        let (_, header) = SafeTensors::read_metadata(bytes)?;
-        let record = header.metadata().as_ref().and_then(|m| m.get(RECORD_KEY)).context("there is no record")?;
-        let record: HeadRecord = serde_json::from_str(record)?;
-        let file = SafeTensors::deserialize(bytes)?;
-        let values = |name: &str| -> anyhow::Result<Vec<f32>> {
-            let view = file.tensor(name)?;
-            ensure!(view.dtype() == Dtype::F32, "`{name}` is not f32");
-            Ok(view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
-        };
-        let layer = |name: &str, outputs: usize| -> anyhow::Result<Layer> {
-            let layer = Layer { weight: values(&format!("{name}.weight"))?, bias: values(&format!("{name}.bias"))? };
-            ensure!(layer.bias.len() == outputs && layer.weight.len().is_multiple_of(outputs), "`{name}` has the wrong shape");
-            Ok(layer)
-        };
-        let (breed, pet) = (layer("breed", record.labels.len())?, layer("pet", 1)?);
-        ensure!(breed.inputs() == pet.inputs(), "the layers take {} and {} features", breed.inputs(), pet.inputs());
-        Ok(Self { breed, pet, record })
     }
 }

@@ -3,6 +3,7 @@
 //! keeps a kind of animal out that was never among the negatives.
 
 use nalgebra::{Matrix3, Vector3};
+use serde::{Deserialize, Serialize};
 
 /// Weight of the squared coefficients (of standardised inputs), so that what can be told apart perfectly has a curve too.
 const DECAY: f64 = 1e-4;
@@ -13,11 +14,15 @@ const STEPS: usize = 50;
 pub type Pair = [f64; 2];
 
 /// score = a · log odds + b · fit of the likeliest breed + c.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Odds {
-    a: f64,
-    b: f64,
-    c: f64,
+    /// Weight of ImageNet's log odds.
+    pub a: f64,
+    /// Weight of the likeliest breed's score.
+    pub b: f64,
+    /// The constant.
+    pub c: f64,
 }
 
 impl Odds {

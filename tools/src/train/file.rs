@@ -1,0 +1,150 @@
+//! A trained head as one safetensors file: the tensors of its layers, and its record as JSON in the header.
+
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+use super::best::BestHead;
+use super::discriminant::transform;
+use super::knowledge::{Knowledge, PARTS};
+use super::linear::Layer;
+use super::{HeadRecord, Layers, Method, TrainedHead};
+use crate::files::write_whole;
+use crate::graph::fused::{FEATURES, RESNET_FEATURES};
+
+/// Key of the record.
+const RECORD_KEY: &str = "pawgate.head";
+/// Names of the layers over each backbone's features.
+pub const KNOWLEDGE: [&str; 2] = ["resnet50/mammals", "mobilenet_v2/mammals"];
+
+impl TrainedHead {
+    /// Writes layers and record.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, path: &Path) -> anyhow::Result<()> {
+        let layers = match &self.layers {
+            Layers::Linear { breed, pet } => vec![("breed", breed), ("pet", pet)],
+            Layers::Best(best) => {
+                let [resnet, mobilenet] = best.knowledge.layers();
+                vec![("breed", &best.breed), (KNOWLEDGE[0], resnet), (KNOWLEDGE[1], mobilenet)]
+            }
+        };
+        let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = layers
+            .iter()
+            .flat_map(|(name, layer)| {
+                let raw = |v: &[f32]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+                let outputs = layer.bias.len();
+                [
+                    (format!("{name}.weight"), vec![outputs, layer.inputs()], raw(&layer.weight)),
+                    (format!("{name}.bias"), vec![outputs], raw(&layer.bias)),
+                ]
+            })
+            .collect();
+        let views = bytes
+            .iter()
+            .map(|(name, shape, raw)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), raw)?)))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let record = [(RECORD_KEY.to_owned(), serde_json::to_string(&self.record)?)].into();
+        write_whole(path, &safetensors::serialize(views, Some(record))?)
+    }
+
+    /// Reads what [`Self::save`] wrote.
+    ///
+    /// # Errors
+    /// When the file is no trained head or its shapes contradict its record.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read the head {}", path.display()))?;
+        Self::from_bytes(&bytes).with_context(|| {
+            format!("{} is no head that this version's `pawgate-tools train` wrote: train it again", path.display())
+        })
+    }
+
+    fn from_bytes(bytes: &[u8]) -> anyhow::Result<Self> {
+        let (_, header) = SafeTensors::read_metadata(bytes)?;
+        let record = header.metadata().as_ref().and_then(|m| m.get(RECORD_KEY)).context("there is no record")?;
+        let record: HeadRecord = serde_json::from_str(record)?;
+        let file = SafeTensors::deserialize(bytes)?;
+        let values = |name: String| -> anyhow::Result<Vec<f32>> {
+            let view = file.tensor(&name)?;
+            ensure!(view.dtype() == Dtype::F32, "`{name}` is not f32");
+            Ok(view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+        };
+        let layer = |name: &str, outputs: Option<usize>, inputs: usize| -> anyhow::Result<Layer> {
+            let layer = Layer { weight: values(format!("{name}.weight"))?, bias: values(format!("{name}.bias"))? };
+            let fits = layer.weight.len() == layer.bias.len() * inputs && outputs.is_none_or(|count| layer.bias.len() == count);
+            ensure!(fits, "`{name}` has the wrong shape");
+            Ok(layer)
+        };
+        let classes = Some(record.labels.len());
+        let layers = match record.method {
+            Method::Paper { .. } => {
+                Layers::Linear { breed: layer("breed", classes, FEATURES)?, pet: layer("pet", Some(1), FEATURES)? }
+            }
+            Method::Best { odds, .. } => {
+                let [resnet, mobilenet] = [0, 1].map(|part| layer(KNOWLEDGE[part], None, PARTS[part].len()));
+                let knowledge = Knowledge::from_layers([resnet?, mobilenet?]).context("other classes of ImageNet")?;
+                let inputs = transform(&[0.0; FEATURES], RESNET_FEATURES, Some(&knowledge)).len();
+                Layers::Best(BestHead { breed: layer("breed", classes, inputs)?, knowledge, odds })
+            }
+        };
+        Ok(Self { layers, record })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pawgate::model::{Gate, Label, Species};
+    use pawgate::vision::{Preprocess, ResizeRule};
+
+    use super::*;
+    use crate::train::TrainingRecord;
+    use crate::train::odds::Odds;
+
+    fn head() -> TrainedHead {
+        let layer = |outputs: usize, inputs: usize| Layer {
+            weight: (0..outputs * inputs).map(|i| (i % 97) as f32 / 31.0).collect(),
+            bias: (0..outputs).map(|i| i as f32 - 1.5).collect(),
+        };
+        let knowledge = Knowledge::from_layers([layer(237, 2048), layer(237, 1280)]).unwrap();
+        let odds = Odds { a: 0.1 + 0.2, b: -1.0 / 3.0, c: 1e-9 };
+        let label = |name: &str| Label { name: name.into(), species: Species::Cat };
+        let record = HeadRecord {
+            labels: vec![label("Minka"), label("Mohrle")],
+            preprocess: Preprocess::imagenet(ResizeRule::Plain),
+            breed_temperature: 57.3,
+            pet_temperature: 0.9,
+            gate: Gate { accept: 0.5, reject: 0.1, pets_accepted: 0.98, negatives_accepted: 0.01, chosen_by: "test".into() },
+            network_sha256: "00".into(),
+            method: Method::Best { seed: 1, shrinkage: 0.9, odds },
+            training: TrainingRecord {
+                pets: 40,
+                pets_missing: 0,
+                negatives: 9,
+                broken: 0,
+                near_duplicates: 0,
+                cross_validated_top1: 0.97,
+            },
+        };
+        TrainedHead { layers: Layers::Best(BestHead { knowledge, breed: layer(2, FEATURES + 246), odds }), record }
+    }
+
+    #[test]
+    fn a_head_comes_back_bit_for_bit() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let head = head();
+        head.save(file.path()).unwrap();
+        assert_eq!(TrainedHead::load(file.path()).unwrap(), head);
+    }
+
+    #[test]
+    fn what_contradicts_its_record_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut head = head();
+        head.record.labels.pop();
+        head.save(file.path()).unwrap();
+        let error = format!("{:#}", TrainedHead::load(file.path()).unwrap_err());
+        assert!(error.contains("train it again") && error.contains("`breed` has the wrong shape"), "{error}");
+    }
+}
