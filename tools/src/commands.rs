@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use pawgate::model::{Classifier, WeightsOrigin};
 use pawgate::nn::Options;
 
-use crate::data::{PetSet, load_negatives};
+use crate::data::load_negatives;
 use crate::evaluate;
 use crate::fetch;
 use crate::files::{sha256, write_whole};
@@ -350,7 +350,7 @@ fn quantize(network: &Path, head: &Path, data: &DataArgs, args: &CalibrationArgs
 
 /// Pictures for calibrating and for measuring, three quarters of them pets.
 fn calibration_pictures(data: &DataArgs, args: &CalibrationArgs) -> anyhow::Result<[Pictures; 2]> {
-    let pets: Vec<PathBuf> = PetSet::load(&data.data)?.trainval.pictures.into_iter().map(|p| p.path).collect();
+    let pets: Vec<PathBuf> = data.set()?.trainval.pictures.into_iter().map(|p| p.path).collect();
     let negatives: Vec<PathBuf> = load_negatives(&data.negatives)?.into_iter().map(|n| n.path).collect();
     let [calibration_negatives, held_out_negatives] = [args.calibration / 4, args.held_out / 4];
     let [calibration, held_out] =

@@ -1,4 +1,5 @@
-//! Labelled pictures on disk: the official layout of the Oxford-IIIT Pet data set, and folders of pictures without a pet.
+//! Labelled pictures on disk: the official layout of the Oxford-IIIT Pet data set, a folder for each of one's own animals, and folders of
+//! pictures without a pet.
 //!
 //! Lists are read strictly (a wrong line is an error with its number); pictures that a list names but the folder lacks are
 //! counted and left out, so that a part of the data set can be worked with.
@@ -86,6 +87,79 @@ impl PetSet {
         ensure!(empty.is_empty(), "no picture in {} of: {}", images.display(), empty.join(", "));
         Ok(set)
     }
+}
+
+/// Names of the folders of each species.
+const SPECIES: [(&str, Species); 2] = [("cat", Species::Cat), ("dog", Species::Dog)];
+
+impl PetSet {
+    /// Reads one's own animals: `cat/NAME/` and `dog/NAME/` below `root`, one folder an animal (or breed), named by it. Every file below
+    /// that is not hidden counts as a picture; the animals are in the order of their names. There is no test list.
+    ///
+    /// # Errors
+    /// A folder that is neither `cat` nor `dog`, a file beside the animals' folders, a name that stands below both, an animal without a
+    /// file.
+    pub fn of_folders(root: &Path) -> anyhow::Result<Self> {
+        let mut animals: Vec<(Label, PathBuf)> = vec![];
+        for (folder, path) in folders(root)? {
+            let known = SPECIES.iter().find(|(name, _)| *name == folder);
+            let (_, species) = known.with_context(|| {
+                format!("{} is neither `cat` nor `dog`: pictures are expected in cat/NAME/ and dog/NAME/", path.display())
+            })?;
+            for (name, path) in folders(&path)? {
+                animals.push((Label { name, species: *species }, path));
+            }
+        }
+        ensure!(
+            !animals.is_empty(),
+            "there is no animal in {}: pictures are expected in cat/NAME/ and dog/NAME/",
+            root.display()
+        );
+        animals.sort_by(|a, b| a.0.name.cmp(&b.0.name));
+        if let Some(twice) = animals.windows(2).find(|pair| pair[0].0.name == pair[1].0.name) {
+            bail!("`{}` stands below cat and below dog", twice[0].0.name);
+        }
+        let mut pictures = vec![];
+        for (class, (label, folder)) in animals.iter().enumerate() {
+            let before = pictures.len();
+            for entry in WalkDir::new(folder).sort_by_file_name() {
+                let entry = entry.with_context(|| format!("cannot read the pictures of {}", label.name))?;
+                if entry.file_type().is_file() && !is_hidden(&entry.file_name().to_string_lossy()) {
+                    pictures.push(Picture { path: entry.into_path(), class });
+                }
+            }
+            ensure!(pictures.len() > before, "there is no picture of {} in {}", label.name, folder.display());
+        }
+        let labels = animals.into_iter().map(|(label, _)| label).collect();
+        Ok(Self { labels, trainval: Split { listed: pictures.len(), pictures }, test: Split::default() })
+    }
+}
+
+/// Folders directly below `root` with their names, in the order of the names; hidden ones are left out.
+///
+/// # Errors
+/// When `root` cannot be read, holds a file, or a name is no UTF-8.
+fn folders(root: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
+    let mut found = vec![];
+    for entry in std::fs::read_dir(root).with_context(|| format!("cannot read the folder {}", root.display()))? {
+        let path = entry.with_context(|| format!("cannot read the folder {}", root.display()))?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.with_context(|| format!("the name of {} is not UTF-8", path.display()))?.to_owned();
+        if !is_hidden(&name) {
+            ensure!(
+                path.is_dir(),
+                "{} stands beside the folders: pictures are expected in cat/NAME/ and dog/NAME/",
+                path.display()
+            );
+            found.push((name, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn is_hidden(name: &str) -> bool {
+    name.starts_with('.')
 }
 
 /// Finds pictures without a pet: every JPEG, PNG, WebP or BMP below `root`, in the order of their paths.
@@ -193,6 +267,44 @@ mod tests {
         assert!(error("a_1 1 1 1\nb_1 3 1 1\n", &[]).contains("but not class 2"));
         assert!(error("a_1 1 1 1\nb_1 1 1 1\n", &[]).contains("class 1 is"));
         assert!(error("", &[]).contains("empty"));
+    }
+
+    /// Files with these names, each with something inside.
+    fn tree(files: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = folder.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "x").unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn own_animals_are_found_by_their_folders() {
+        let folder =
+            tree(&["dog/Rex/1.jpg", "cat/Minka/old/b.JPG", "cat/Minka/a.png", "cat/Zora/a", "cat/Zora/.thumbs", ".git/x"]);
+        let set = PetSet::of_folders(folder.path()).unwrap();
+        let labels: Vec<_> = set.labels.iter().map(|label| (label.name.as_str(), label.species)).collect();
+        assert_eq!(labels, [("Minka", Species::Cat), ("Rex", Species::Dog), ("Zora", Species::Cat)]);
+        let pictures: Vec<_> =
+            set.trainval.pictures.iter().map(|p| (p.path.strip_prefix(folder.path()).unwrap(), p.class)).collect();
+        let expected = [("cat/Minka/a.png", 0), ("cat/Minka/old/b.JPG", 0), ("dog/Rex/1.jpg", 1), ("cat/Zora/a", 2)];
+        assert_eq!(pictures, expected.map(|(path, class)| (Path::new(path), class)));
+        assert_eq!((set.trainval.missing(), set.test.listed), (0, 0));
+    }
+
+    #[test]
+    fn folders_of_another_layout_are_refused() {
+        let error = |files: &[&str]| format!("{:#}", PetSet::of_folders(tree(files).path()).unwrap_err());
+        assert!(error(&["Minka/1.jpg"]).contains("Minka is neither `cat` nor `dog`"));
+        assert!(error(&["cat/1.jpg"]).contains("1.jpg stands beside the folders"));
+        assert!(error(&["cat/Rex/1.jpg", "dog/Rex/1.jpg"]).contains("`Rex` stands below cat and below dog"));
+        assert!(error(&["cat/Rex/.hidden"]).contains("no picture of Rex"));
+        assert!(error(&[".hidden"]).contains("no animal in"));
+        assert!(
+            format!("{:#}", PetSet::of_folders(Path::new("/nowhere")).unwrap_err()).contains("cannot read the folder /nowhere")
+        );
     }
 
     #[test]

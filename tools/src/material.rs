@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use pawgate::vision::{Preprocess, ResizeRule};
 
 use crate::data::{Negative, PetSet, load_negatives};
@@ -15,8 +15,11 @@ use crate::train::{Examples, FOLDS};
 #[derive(Debug, Clone, clap::Args)]
 pub struct DataArgs {
     /// Oxford-IIIT Pet layout: `images/` and `annotations/trainval.txt`, `annotations/test.txt`.
-    #[arg(long, value_name = "DIR")]
-    pub data: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "classes")]
+    pub data: Option<PathBuf>,
+    /// Your own animals instead: a folder of pictures for each, `cat/NAME/` and `dog/NAME/`.
+    #[arg(long, value_name = "DIR", conflicts_with = "data")]
+    pub classes: Option<PathBuf>,
     /// Pictures without a pet; each folder below is a category.
     #[arg(long, value_name = "DIR")]
     pub negatives: PathBuf,
@@ -38,6 +41,18 @@ pub enum Resize {
 }
 
 impl DataArgs {
+    /// The labelled pictures that were asked for.
+    ///
+    /// # Errors
+    /// See [`PetSet::load`] and [`PetSet::of_folders`].
+    pub fn set(&self) -> anyhow::Result<PetSet> {
+        match (&self.data, &self.classes) {
+            (Some(data), _) => PetSet::load(data),
+            (None, Some(classes)) => PetSet::of_folders(classes),
+            (None, None) => bail!("there is neither --data nor --classes"),
+        }
+    }
+
     /// The pre-processing that was asked for.
     pub fn preprocess(&self) -> Preprocess {
         Preprocess::imagenet(match self.resize {
@@ -68,10 +83,10 @@ impl Material {
     /// Loads lists and folders and extracts the features of both views.
     ///
     /// # Errors
-    /// See [`PetSet::load`], [`load_negatives`], [`Extractor::extract`]; also when a class or the negatives consist of
+    /// See [`DataArgs::set`], [`load_negatives`], [`Extractor::extract`]; also when a class or the negatives consist of
     /// broken pictures only.
     pub fn load(args: &DataArgs, network: &Path) -> anyhow::Result<Self> {
-        let set = PetSet::load(&args.data)?;
+        let set = args.set()?;
         let negatives = load_negatives(&args.negatives)?;
         log::info!(
             "{} of {} listed trainval pictures are present ({} are not); {} negatives; {} of {} test pictures",

@@ -179,6 +179,45 @@ fn the_whole_recipe_makes_a_working_model_twice_the_same() {
 }
 
 #[test]
+fn own_animals_become_a_model_of_the_same_format() {
+    let Some(data) = shared("own_animals_become_a_model_of_the_same_format") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    small_set(&data, folder.path());
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    for entry in std::fs::read_dir(path("pets/images")).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        let owner = match name.rsplit_once('_').unwrap().0 {
+            "Sphynx" => "cat/Minka",
+            "pug" => "dog/Rex",
+            _ => "dog/Bella",
+        };
+        std::fs::create_dir_all(path(&format!("own/{owner}"))).unwrap();
+        std::fs::rename(entry.path(), path(&format!("own/{owner}/{name}"))).unwrap();
+    }
+    let [resnet, mobilenet] = weights(&data);
+    let (network, own, negatives, cache) = (path("fused.onnx"), path("own"), path("negatives"), path("cache"));
+    let (head, model) = (path("head"), path("own.onnx"));
+    succeed(&["build", "--resnet", &resnet, "--mobilenet", &mobilenet, "--out", &network]);
+    let material = ["--network", &network, "--classes", &own, "--negatives", &negatives, "--cache", &cache];
+    let best = ["train", "--recipe", "best", "--resnet", &resnet, "--mobilenet", &mobilenet, "--out", &head];
+    succeed(&[&best[..], &material].concat());
+    let few = ["--estimator", "minmax", "--calibration", "8", "--held-out", "8", "--head", &head, "--out", &model];
+    succeed(&[&["quantize"][..], &few, &material].concat());
+    let classifier = Classifier::from_bytes(&std::fs::read(&model).unwrap(), Options::default()).unwrap();
+    let names: Vec<_> = classifier.metadata().labels.iter().map(|l| l.name.as_str()).collect();
+    assert_eq!(names, ["Bella", "Minka", "Rex"]);
+    for (name, label) in [("cat/Minka", "Minka"), ("dog/Rex", "Rex"), ("dog/Bella", "Bella")] {
+        let mut files: Vec<PathBuf> =
+            std::fs::read_dir(path(&format!("own/{name}"))).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        let picture = vision::decode(&std::fs::read(&files[0]).unwrap()).unwrap();
+        let reading = classifier.read(&classifier.infer(&picture).unwrap(), 1);
+        assert_eq!((reading.verdict, reading.best().breed.as_str()), (Verdict::Animal, label), "{}", files[0].display());
+    }
+}
+
+#[test]
 fn wrong_input_is_named() {
     let Some(data) = shared("wrong_input_is_named") else { return };
     let folder = tempfile::tempdir().unwrap();
