@@ -8,13 +8,14 @@ use clap::{Parser, Subcommand};
 use pawgate::model::{Classifier, WeightsOrigin};
 use pawgate::nn::Options;
 
+use crate::conditions::Condition;
 use crate::data::load_negatives;
 use crate::evaluate;
 use crate::fetch;
 use crate::files::{sha256, write_whole};
 use crate::graph::{self, fused};
 use crate::material::{DataArgs, Material};
-use crate::quantize::{self, Pictures, ranges::Estimator};
+use crate::quantize::{self, Pictures, QuantizeOptions, ranges::Estimator};
 use crate::report::{self, Data};
 use crate::train::best::Bench;
 use crate::train::linear::Protocol;
@@ -150,6 +151,9 @@ struct CalibrationArgs {
     /// Measure on so many of the others what each layer's rounding costs by itself (0: do not).
     #[arg(long, default_value_t = 0, value_name = "N")]
     sensitivity: usize,
+    /// Try also with the channels before depthwise convolutions stretched to their tensor's range.
+    #[arg(long)]
+    equalise: bool,
     /// Use this range estimator instead of comparing all.
     #[arg(long, value_parser = parse_estimator, value_name = "minmax|percentile:P|mse|entropy")]
     estimator: Option<Estimator>,
@@ -178,6 +182,8 @@ struct RecipeArgs {
     protocol: ProtocolArgs,
     #[command(flatten)]
     calibration: CalibrationArgs,
+    #[command(flatten)]
+    conditions: evaluate::ConditionArgs,
     /// Where intermediate files and the evaluation are written.
     #[arg(long, value_name = "DIR", default_value = "work")]
     work: PathBuf,
@@ -230,7 +236,10 @@ fn recipe(args: &RecipeArgs) -> anyhow::Result<()> {
     let [json, report, figures] = ["evaluation.json", "report.html", "figures.json"].map(beside);
     let model = Some(args.out.clone());
     let data = args.data.clone();
-    evaluate(&evaluate::Args { network, model, recipe, data, json, report, figures }, &protocol)
+    evaluate(
+        &evaluate::Args { network, model, recipe, data, conditions: args.conditions.clone(), json, report, figures },
+        &protocol,
+    )
 }
 
 fn make_report(args: &ReportArgs) -> anyhow::Result<()> {
@@ -261,13 +270,14 @@ fn train(
     out: &Path,
 ) -> anyhow::Result<()> {
     let knowledge = recipe.knowledge(network)?;
-    let material = Material::load(data, network)?;
+    let conditions = if recipe.recipe == Recipe::Best { &Condition::TRAINED[..] } else { &[] };
+    let material = Material::load(data, network, conditions)?;
     let examples = &material.examples;
     let (layers, method, unseen) = match (recipe.recipe, knowledge) {
         (Recipe::Best, Some(knowledge)) => {
             let folds = examples.folds(protocol.seed);
-            let (head, shrinkage, unseen) = Bench::new(examples, &knowledge, None).head(knowledge.clone(), &folds)?;
-            let method = Method::Best { seed: protocol.seed, shrinkage, odds: head.odds };
+            let (head, shrinkage, unseen) = Bench::new(examples, &knowledge, &[]).head(knowledge.clone(), &folds)?;
+            let method = Method::Best { seed: protocol.seed, shrinkage, conditions: conditions.to_vec(), odds: head.odds };
             log::info!("shrinkage {shrinkage}, gate {:?}", head.odds);
             (Layers::Best(head), method, unseen)
         }
@@ -325,13 +335,18 @@ fn quantize(network: &Path, head: &Path, data: &DataArgs, args: &CalibrationArgs
     );
     ensure!(head.record.preprocess == data.preprocess(), "the head was trained with another --resize");
     let [calibration, held_out] = calibration_pictures(data, args)?;
-    let estimators = args.estimator.map_or(Estimator::CANDIDATES.to_vec(), |e| vec![e]);
-    let outcome = quantize::quantise(&model, &head, &calibration, &held_out, &estimators, args.sensitivity)?;
-    println!("range estimator      feature error  same breed   ({} held-out pictures)", held_out.len());
+    let options = QuantizeOptions {
+        estimators: args.estimator.map_or(Estimator::CANDIDATES.to_vec(), |e| vec![e]),
+        equalise: args.equalise,
+        sensitivity: args.sensitivity,
+    };
+    let outcome = quantize::quantise(&model, &head, &calibration, &held_out, &options)?;
+    println!("range estimator      channels   feature error  same breed   ({} held-out pictures)", held_out.len());
     for quality in &outcome.tried {
         let mark = if *quality == outcome.chosen { "  <- taken" } else { "" };
         let (error, same) = (quality.feature_error * 100.0, quality.agreement * 100.0);
-        println!("{:<20} {error:>11.3} % {same:>9.1} %{mark}", quality.estimator);
+        let channels = if quality.equalised { "equalised" } else { "as is" };
+        println!("{:<20} {channels:<9} {error:>12.3} % {same:>9.1} %{mark}", quality.estimator);
     }
     if !outcome.sensitivity.is_empty() {
         println!("layer that alone is rounded             feature error  made by");

@@ -6,10 +6,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use image::RgbImage;
 use pawgate::nn::{self, Network, Options};
 use pawgate::vision::{self, Preprocess};
 use rayon::prelude::*;
 
+use crate::conditions::Condition;
 use crate::files::{sha256, write_whole};
 use crate::progress;
 
@@ -23,11 +25,22 @@ pub enum View {
     Plain,
     /// Left and right exchanged.
     Mirrored,
+    /// As a camera at a door would have seen it.
+    Under(Condition),
 }
 
 impl View {
     /// The picture and its mirror image: what is trained on.
     pub const BOTH: [Self; 2] = [Self::Plain, Self::Mirrored];
+
+    /// In the names of cache entries.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "0",
+            Self::Mirrored => "1",
+            Self::Under(condition) => condition.name(),
+        }
+    }
 }
 
 /// Features of one picture, one vector a view.
@@ -108,24 +121,24 @@ impl Extractor {
             }
         };
         let name = sha256(&bytes);
-        let mut pixels = None;
+        let mut decoded = None;
         let mut features = Vec::with_capacity(views.len());
         for &view in views {
-            let entry = self.folder.join(format!("{name}-{}.f32", view as u8));
+            let entry = self.folder.join(format!("{name}-{}.f32", view.name()));
             if let Some(cached) = self.read_entry(&entry) {
                 features.push(cached);
                 continue;
             }
-            if pixels.is_none() {
+            if decoded.is_none() {
                 match vision::decode(&bytes) {
-                    Ok(picture) => pixels = Some(self.preprocess.pixels(&picture)?),
+                    Ok(picture) => decoded = Some(picture),
                     Err(error) => {
                         log::warn!("{}: {error}", path.display());
                         return Ok(None);
                     }
                 }
             }
-            let values = self.view(pixels.as_deref().expect("decoded above"), view)?;
+            let values = self.view(decoded.as_ref().expect("decoded above"), view)?;
             let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
             write_whole(&entry, &raw)?;
             features.push(values);
@@ -133,11 +146,13 @@ impl Extractor {
         Ok(Some(features))
     }
 
-    fn view(&self, pixels: &[u8], view: View) -> anyhow::Result<Vec<f32>> {
-        let tensor = match view {
-            View::Plain => self.preprocess.normalise(pixels),
-            View::Mirrored => self.preprocess.normalise(&mirror(pixels, self.preprocess.size as usize)),
+    fn view(&self, picture: &RgbImage, view: View) -> anyhow::Result<Vec<f32>> {
+        let pixels = match view {
+            View::Plain => self.preprocess.pixels(picture)?,
+            View::Mirrored => mirror(&self.preprocess.pixels(picture)?, self.preprocess.size as usize),
+            View::Under(condition) => self.preprocess.pixels(&condition.apply(picture))?,
         };
+        let tensor = self.preprocess.normalise(&pixels);
         let values = self.network.run(&tensor)?.swap_remove(self.embedding);
         ensure!(values.iter().all(|v| v.is_finite()), "the network gives features that are not finite");
         Ok(values)

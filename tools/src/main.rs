@@ -12,6 +12,7 @@
 #![deny(unsafe_code)]
 
 mod commands;
+mod conditions;
 mod data;
 mod evaluate;
 mod features;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use pawgate::vision::{Preprocess, ResizeRule};
 
+use crate::conditions::Condition;
 use crate::data::{Negative, PetSet, load_negatives};
 use crate::features::{Extractor, View};
 use crate::folds;
@@ -80,12 +81,12 @@ pub struct Material {
 }
 
 impl Material {
-    /// Loads lists and folders and extracts the features of both views.
+    /// Loads lists and folders and extracts the features of both views, and of the pets under each of `conditions`.
     ///
     /// # Errors
     /// See [`DataArgs::set`], [`load_negatives`], [`Extractor::extract`]; also when a class or the negatives consist of
     /// broken pictures only.
-    pub fn load(args: &DataArgs, network: &Path) -> anyhow::Result<Self> {
+    pub fn load(args: &DataArgs, network: &Path, conditions: &[Condition]) -> anyhow::Result<Self> {
         let set = args.set()?;
         let negatives = load_negatives(&args.negatives)?;
         log::info!(
@@ -100,7 +101,9 @@ impl Material {
         let extractor = Extractor::open(network, &args.preprocess(), &args.cache)?;
         let pets: Vec<&Path> = set.trainval.pictures.iter().map(|p| p.path.as_path()).collect();
         let others: Vec<&Path> = negatives.iter().map(|n| n.path.as_path()).collect();
-        let pet_features = extractor.extract("features of pets", &pets, &View::BOTH)?;
+        let mut views = View::BOTH.to_vec();
+        views.extend(conditions.iter().map(|&condition| View::Under(condition)));
+        let pet_features = extractor.extract("features of pets", &pets, &views)?;
         let negative_features = extractor.extract("features of negatives", &others, &View::BOTH)?;
         let broken = pet_features.broken + negative_features.broken;
         Self::join(set, &negatives, pet_features.views, negative_features.views, broken)
@@ -119,7 +122,7 @@ impl Material {
         categories.sort();
         categories.dedup();
         let mut material = Self {
-            examples: Examples { views: vec![], classes: vec![], strata: vec![], groups: vec![], class_count },
+            examples: Examples { views: vec![], door: vec![], classes: vec![], strata: vec![], groups: vec![], class_count },
             paths: vec![],
             categories,
             negative_categories: vec![],
@@ -128,7 +131,8 @@ impl Material {
         };
         let examples = &mut material.examples;
         for (picture, views) in material.set.trainval.pictures.iter().zip(pets) {
-            if let Some(views) = views {
+            if let Some(mut views) = views {
+                examples.door.push(views.split_off(View::BOTH.len()));
                 examples.views.push(views);
                 examples.classes.push(picture.class);
                 examples.strata.push(picture.class);

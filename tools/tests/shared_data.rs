@@ -132,11 +132,20 @@ fn the_whole_recipe_makes_a_working_model_twice_the_same() {
             "minmax",
             "--recipe",
             "best",
+            "--conditions",
+            "dim,partial",
         ])
     };
     let text = recipe("first", "first.onnx");
-    for part in ["ResNet50 alone", "fused, int8", "best recipe, int8", "negatives accepted", "none of 0 evaluated", "1 broken"]
-    {
+    for part in [
+        "ResNet50 alone",
+        "fused, int8",
+        "best recipe, int8",
+        "dim (best recipe, int8)",
+        "negatives accepted",
+        "none of 0 evaluated",
+        "1 broken",
+    ] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
     recipe("second", "second.onnx");

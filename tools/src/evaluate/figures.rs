@@ -9,6 +9,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::{BEST, BEST_INT8, Contender, FUSED, FUSED_INT8, MOBILENET, Predictions, RESNET, Report, SEEDS, whole};
+use crate::conditions::Condition;
 use crate::files::sha256;
 use crate::material::Material;
 use crate::report::{self, Data, Thumbnail};
@@ -56,6 +57,7 @@ impl Measured<'_> {
             gate: Some(self.gate()),
             calibration: Some(self.calibration()),
             int8: self.int8(),
+            conditions: self.conditions(),
             reproduction: Some(self.reproduction()?),
             ..Data::default()
         })
@@ -277,6 +279,19 @@ impl Measured<'_> {
         let mean = said.temperatures.iter().map(|&t| f64::from(t)).sum::<f64>() / said.temperatures.len() as f64;
         let bins = |divided| reliability(said, &self.material.examples.classes, divided);
         report::Calibration { temperature: Some(mean), before: bins(false), after: bins(true) }
+    }
+
+    fn conditions(&self) -> Vec<report::Condition> {
+        let (_, shown) = self.shown();
+        let rows = self.report.conditions.iter().filter(|row| row.network == shown);
+        let row = |row: &super::UnderCondition| report::Condition {
+            name: row.condition.map_or("plain", Condition::name).into(),
+            pictures: self.pets() as u64,
+            top1: Some(row.top1.mean / 100.0),
+            pets_accepted: Some(row.pets_accepted.mean / 100.0),
+            negatives_accepted: Some(row.negatives_accepted.mean / 100.0),
+        };
+        rows.map(row).collect()
     }
 
     fn int8(&self) -> Option<report::Int8> {

@@ -19,6 +19,7 @@ use pawgate::nn::Options;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::conditions::Condition;
 use crate::features::{Extractor, View};
 use crate::files::{sha256, write_whole};
 use crate::graph::fused::{self, FEATURES, RESNET_FEATURES};
@@ -50,6 +51,8 @@ pub struct Args {
     pub recipe: RecipeArgs,
     #[command(flatten)]
     pub data: DataArgs,
+    #[command(flatten)]
+    pub conditions: ConditionArgs,
     /// Write the figures as JSON too.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -59,6 +62,23 @@ pub struct Args {
     /// Write what the report is made of as JSON, for `report --from`.
     #[arg(long, value_name = "FILE")]
     pub figures: Option<PathBuf>,
+}
+
+/// Under which conditions the pictures are judged again.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ConditionArgs {
+    /// Judge the pictures again under these conditions; the first time, each takes as long as the pictures themselves.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Condition::ALL, value_name = "CONDITION,…")]
+    pub conditions: Vec<Condition>,
+    /// Judge plain pictures only.
+    #[arg(long, conflicts_with = "conditions")]
+    pub no_conditions: bool,
+}
+
+impl ConditionArgs {
+    fn chosen(&self) -> &[Condition] {
+        if self.no_conditions { &[] } else { &self.conditions }
+    }
 }
 
 /// Which head, and what the best one needs.
@@ -146,6 +166,21 @@ pub struct GateRates {
     pub left_out_mean: Option<Spread>,
 }
 
+/// The same pictures under one condition, at the same threshold.
+#[derive(Debug, Clone, Serialize)]
+pub struct UnderCondition {
+    /// Which network.
+    pub network: &'static str,
+    /// Which condition; `None` for the pictures as they are.
+    pub condition: Option<Condition>,
+    /// Share of pets with the right breed first.
+    pub top1: Spread,
+    /// Share of the pets at or above the accept threshold.
+    pub pets_accepted: Spread,
+    /// Share of the negatives at or above the accept threshold.
+    pub negatives_accepted: Spread,
+}
+
 /// How far probabilities can be believed: expected calibration error over [`figures::BINS`] bins, in percent.
 #[derive(Debug, Clone, Serialize)]
 pub struct Calibrated {
@@ -216,6 +251,8 @@ pub struct Report {
     pub gate: Vec<GateRates>,
     /// Of the fused networks.
     pub calibration: Vec<Calibrated>,
+    /// The fused networks at the door, in int8 where there is one.
+    pub conditions: Vec<UnderCondition>,
     /// The most frequent confusions.
     pub confused: Vec<Confusion>,
     /// The official test pictures.
@@ -286,6 +323,16 @@ struct Predictions {
     temperatures: Vec<f32>,
     /// What the gate says of each picture; empty without one.
     gate: Vec<GateSaid>,
+    /// For each condition and picture; empty where that is not judged.
+    under: Vec<Vec<Said>>,
+}
+
+/// What was said of a picture under a condition.
+#[derive(Debug, Clone, Copy, Default)]
+struct Said {
+    /// Whether the right breed came first; `false` for a negative.
+    right: bool,
+    accepted: bool,
 }
 
 /// What a gate says of a picture.
@@ -311,16 +358,23 @@ enum Answer {
 /// # Errors
 /// What loading data, networks or features reports.
 pub fn evaluate<B: AutodiffBackend>(args: &Args, protocol: &Protocol) -> anyhow::Result<Report> {
-    let material = Material::load(&args.data, &args.network)?;
-    let classifier = args.model.as_deref().map(|model| load_matching(model, &args.data, &material)).transpose()?;
-    let int8 = match &args.model {
-        Some(model) => Some(int8_features(model, &args.data, &material)?),
-        None => None,
-    };
     let knowledge = args.recipe.knowledge(&args.network)?;
+    let trained = if knowledge.is_some() { &Condition::TRAINED[..] } else { &[] };
+    let material = Material::load(&args.data, &args.network, trained)?;
+    let classifier = args.model.as_deref().map(|model| load_matching(model, &args.data, &material)).transpose()?;
+    let conditions = args.conditions.chosen();
+    let sets = features(args.model.as_deref(), &args.network, &args.data, &material, conditions)?;
+    let int8 = args.model.is_some().then(|| sets[0].as_slice());
     let contenders = contenders(int8.is_some(), knowledge.is_some());
-    let bench = knowledge.as_ref().map(|knowledge| Bench::new(&material.examples, knowledge, int8.as_deref()));
-    let judge = Judge { material: &material, int8: int8.as_deref(), bench: bench.as_ref(), contenders: &contenders, protocol };
+    let bench = knowledge.as_ref().map(|knowledge| Bench::new(&material.examples, knowledge, &sets));
+    let judge = Judge {
+        material: &material,
+        sets: &sets,
+        conditions: sets.len() - conditions.len()..sets.len(),
+        bench: bench.as_ref(),
+        contenders: &contenders,
+        protocol,
+    };
     let tasks: Vec<(u64, usize)> = SEEDS.iter().flat_map(|&seed| (0..FOLDS).map(move |fold| (seed, fold))).collect();
     let bar = progress::bar("cross-validating", tasks.len());
     let judged = tasks.par_iter().map(|&(seed, fold)| {
@@ -345,8 +399,9 @@ pub fn evaluate<B: AutodiffBackend>(args: &Args, protocol: &Protocol) -> anyhow:
         accuracy: contenders.iter().enumerate().map(|(c, it)| accuracy(it.name, c, &predictions, &material)).collect(),
         recipe: args.recipe.recipe,
         int8_agreement: agreement(args.recipe.recipe, &contenders, &predictions),
-        gate: gate_rates(&contenders, &predictions, &material, &left_out::<B>(&material, int8.as_deref(), protocol)),
+        gate: gate_rates(&contenders, &predictions, &material, &left_out::<B>(&material, int8, protocol)),
         calibration: calibration(&contenders, &predictions, &material),
+        conditions: under_conditions(conditions, &contenders, &predictions, &material),
         confused: confusions(args.recipe.recipe, &contenders, &predictions, &material),
         official_test: official_test(classifier.as_ref(), &material)?,
     };
@@ -446,12 +501,28 @@ fn load_matching(model: &Path, data: &DataArgs, material: &Material) -> anyhow::
     Ok(classifier)
 }
 
-fn int8_features(model: &Path, data: &DataArgs, material: &Material) -> anyhow::Result<Vec<Vec<f32>>> {
-    let extractor = Extractor::open(model, &data.preprocess(), &data.cache)?;
-    anyhow::ensure!(extractor.len() == FEATURES, "{} gives {} features, not {FEATURES}", model.display(), extractor.len());
+/// Features of all pictures beside the plain fp32 ones: of the int8 model if there is one, then under each condition, of the int8 model or
+/// else of the fp32 network.
+fn features(
+    model: Option<&Path>,
+    network: &Path,
+    data: &DataArgs,
+    material: &Material,
+    conditions: &[Condition],
+) -> anyhow::Result<Vec<Vec<Vec<f32>>>> {
+    let path = model.unwrap_or(network);
+    let extractor = Extractor::open(path, &data.preprocess(), &data.cache)?;
+    anyhow::ensure!(extractor.len() == FEATURES, "{} gives {} features, not {FEATURES}", path.display(), extractor.len());
+    let mut views: Vec<View> = model.iter().map(|_| View::Plain).collect();
+    views.extend(conditions.iter().map(|&condition| View::Under(condition)));
     let paths: Vec<_> = material.paths.iter().map(PathBuf::as_path).collect();
-    let extracted = extractor.extract("int8 features", &paths, &[View::Plain])?;
-    extracted.views.into_iter().map(|v| Ok(v.context("a picture vanished while evaluating")?.remove(0))).collect()
+    let extracted = extractor.extract("features as at the door", &paths, &views)?;
+    let mut sets: Vec<Vec<Vec<f32>>> = views.iter().map(|_| vec![]).collect();
+    for views in extracted.views {
+        let views = views.context("a picture vanished while evaluating")?;
+        sets.iter_mut().zip(views).for_each(|(set, features)| set.push(features));
+    }
+    Ok(sets)
 }
 
 /// The pictures of one test fold, and what each contender says of them with a head that was trained on the other folds.
@@ -461,12 +532,17 @@ struct Fold {
     logits: Vec<Vec<Vec<f32>>>,
     /// By contender; empty without a gate.
     gates: Vec<Vec<GateSaid>>,
+    /// By contender and condition; empty where that is not judged.
+    under: Vec<Vec<Vec<Said>>>,
 }
 
 /// What folds are judged with.
 struct Judge<'a> {
     material: &'a Material,
-    int8: Option<&'a [Vec<f32>]>,
+    /// Features of all pictures: in int8 where there is such a network, then under each condition.
+    sets: &'a [Vec<Vec<f32>>],
+    /// Which of the sets are under a condition.
+    conditions: Range<usize>,
     bench: Option<&'a Bench<'a>>,
     contenders: &'a [Contender],
     protocol: &'a Protocol,
@@ -478,7 +554,7 @@ impl Judge<'_> {
         let folds = examples.folds(seed);
         let (pictures, training): (Vec<usize>, Vec<usize>) = (0..examples.len()).partition(|&i| folds[i] == fold);
         let protocol = Protocol { seed, ..self.protocol.clone() };
-        let mut judged = Fold { pictures, logits: vec![], gates: vec![] };
+        let mut judged = Fold { pictures, logits: vec![], gates: vec![], under: vec![] };
         let mut layers: BTreeMap<(usize, usize), Layer> = BTreeMap::new();
         let gate = self.paper_gate::<B>(&training, &folds, &protocol);
         let best = self.bench.map(|bench| {
@@ -496,7 +572,7 @@ impl Judge<'_> {
             let Range { start, end } = contender.range;
             let (logits, said): (Vec<Vec<f32>>, Vec<GateSaid>) = match (contender.recipe, &best) {
                 (Recipe::Best, Some((bench, fitted, gates))) => {
-                    let found = bench.judge(&fitted.discriminant, &judged.pictures, contender.int8);
+                    let found = bench.judge(&fitted.discriminant, &judged.pictures, usize::from(contender.int8));
                     let says = |(picture, _, pair): &(usize, Vec<f32>, Pair)| {
                         let usual = says(gates[0].odds.score(*pair), gates[0].accept, gates[0].reject);
                         let other = examples.category(*picture).map(|category| gates[1 + category]);
@@ -510,7 +586,7 @@ impl Judge<'_> {
                     let layer = layers
                         .entry((start, end))
                         .or_insert_with(|| examples.fit_breed::<B>(&training, start..end, &protocol).0);
-                    let features = |i: usize| &self.features(i, contender.int8)[start..end];
+                    let features = |i: usize| &self.features(i, usize::from(contender.int8))[start..end];
                     let pets = judged.pictures.iter().filter(|&&i| examples.is_pet(i));
                     let logits = pets.map(|&i| layer.logits(features(i))).collect();
                     let (whole, accept, reject) = &gate;
@@ -521,14 +597,37 @@ impl Judge<'_> {
             };
             judged.logits.push(logits);
             judged.gates.push(said);
+            let at_the_door = contender.is_whole() && contender.int8 == (self.conditions.start == 1);
+            let under = self.conditions.clone().filter(|_| at_the_door).map(|set| match (contender.recipe, &best) {
+                (Recipe::Best, Some((bench, fitted, gates))) => {
+                    let said = |(picture, row, pair): (usize, Vec<f32>, Pair)| {
+                        self.said(picture, &row, gates[0].odds.score(pair) >= gates[0].accept)
+                    };
+                    bench.judge(&fitted.discriminant, &judged.pictures, set + 1).into_iter().map(said).collect()
+                }
+                _ => {
+                    let said = |&picture: &usize| {
+                        let features = self.features(picture, set + 1);
+                        let row = layers[&(start, end)].logits(features);
+                        self.said(picture, &row, gate.0.logits(features)[0] >= gate.1)
+                    };
+                    judged.pictures.iter().map(said).collect::<Vec<Said>>()
+                }
+            });
+            judged.under.push(under.collect());
         }
         Ok(judged)
     }
 
-    fn features(&self, picture: usize, quantised: bool) -> &[f32] {
-        match self.int8 {
-            Some(int8) if quantised => &int8[picture],
-            _ => &self.material.examples.views[picture][0],
+    fn said(&self, picture: usize, row: &[f32], accepted: bool) -> Said {
+        Said { right: self.material.examples.classes.get(picture) == Some(&argmax(row)), accepted }
+    }
+
+    /// Of the plain view (`set` 0), or in the sets, counted from 1.
+    fn features(&self, picture: usize, set: usize) -> &[f32] {
+        match set.checked_sub(1) {
+            Some(set) => &self.sets[set][picture],
+            None => &self.material.examples.views[picture][0],
         }
     }
 
@@ -543,7 +642,7 @@ impl Judge<'_> {
             }
             let gate = examples.fit_gate::<B>(&inner, protocol).0;
             let pets = held.iter().filter(|&&i| examples.is_pet(i));
-            inner_scores.extend(pets.map(|&i| gate.logits(self.features(i, false))[0]));
+            inner_scores.extend(pets.map(|&i| gate.logits(self.features(i, 0))[0]));
         }
         let accept = calibrate::threshold_reached_by(&inner_scores, calibrate::ACCEPT_TARGET);
         let reject = calibrate::threshold_reached_by(&inner_scores, calibrate::NOT_REJECTED_TARGET).min(accept);
@@ -561,11 +660,15 @@ impl Judge<'_> {
                 best: vec![],
                 temperatures: vec![1.0; classes.len()],
                 gate: if contender.is_whole() { vec![blank; examples.len()] } else { vec![] },
+                under: folds[0].under[index].iter().map(|_| vec![Said::default(); examples.len()]).collect(),
             };
             for fold in folds {
                 let pets = fold.pictures.iter().filter(|&&i| examples.is_pet(i));
                 pets.zip(&fold.logits[index]).for_each(|(&i, logits)| merged.logits[i].clone_from(logits));
                 fold.pictures.iter().zip(&fold.gates[index]).for_each(|(&i, &said)| merged.gate[i] = said);
+                for (all, part) in merged.under.iter_mut().zip(&fold.under[index]) {
+                    fold.pictures.iter().zip(part).for_each(|(&i, &said)| all[i] = said);
+                }
             }
             for fold in folds {
                 let (own, others): (Vec<usize>, Vec<usize>) = (0..classes.len()).partition(|i| fold.pictures.contains(i));
@@ -701,6 +804,49 @@ fn calibration(contenders: &[Contender], predictions: &[Vec<Predictions>], mater
     contenders.iter().enumerate().filter(|(_, contender)| contender.is_whole()).map(of).collect()
 }
 
+fn under_conditions(
+    conditions: &[Condition],
+    contenders: &[Contender],
+    predictions: &[Vec<Predictions>],
+    material: &Material,
+) -> Vec<UnderCondition> {
+    let classes = &material.examples.classes;
+    let of = |(index, contender): (usize, &Contender)| {
+        // As they are: what was measured of the plain pictures.
+        let plain = |seed: &Predictions| -> Vec<Said> {
+            let said = |(picture, gate): (usize, &GateSaid)| Said {
+                right: classes.get(picture).is_some_and(|&class| seed.best[picture][0] == class),
+                accepted: gate.answer == Answer::Accepted,
+            };
+            seed.gate.iter().enumerate().map(said).collect()
+        };
+        let rows = std::iter::once(None).chain((0..conditions.len()).map(Some));
+        let row = move |at: Option<usize>| {
+            let said: Vec<Vec<Said>> = predictions
+                .iter()
+                .map(|seed| at.map_or_else(|| plain(&seed[index]), |at| seed[index].under[at].clone()))
+                .collect();
+            let share = |of: &dyn Fn(&[Said]) -> Vec<bool>| {
+                Spread::of(said.iter().map(|said| {
+                    let held = of(said);
+                    held.iter().filter(|held| **held).count() as f64 / held.len() as f64
+                }))
+            };
+            let (pets, all) = (classes.len(), material.examples.len());
+            UnderCondition {
+                network: contender.name,
+                condition: at.map(|at| conditions[at]),
+                top1: share(&|said| said[..pets].iter().map(|said| said.right).collect()),
+                pets_accepted: share(&|said| said[..pets].iter().map(|said| said.accepted).collect()),
+                negatives_accepted: share(&|said| said[pets..all].iter().map(|said| said.accepted).collect()),
+            }
+        };
+        rows.map(row).collect::<Vec<_>>()
+    };
+    let judged = |(index, _): &(usize, &Contender)| !predictions[0][*index].under.is_empty();
+    contenders.iter().enumerate().filter(judged).flat_map(of).collect()
+}
+
 fn confusions(
     recipe: Recipe,
     contenders: &[Contender],
@@ -793,6 +939,12 @@ impl Report {
             .iter()
             .map(|c| vec![c.network.into(), format!("{:.2}", c.temperature), c.before.to_string(), c.after.to_string()]);
         text += &table(&["expected calibration error", "temperature", "before", "after"], rows);
+        let rows = self.conditions.iter().map(|row| {
+            let condition = row.condition.map_or("as they are", Condition::name);
+            let shares = [row.top1, row.pets_accepted, row.negatives_accepted].map(|share| share.to_string());
+            [vec![format!("{condition} ({})", row.network)], shares.to_vec()].concat()
+        });
+        text += &table(&["pictures at the door", "top-1", "pets accepted", "negatives accepted"], rows);
         let rows = self.confused.iter().map(|c| vec![c.truth.clone(), c.predicted.clone(), format!("{:.1}", c.pictures)]);
         text += &table(&["most confused: truth", "taken for", "pictures"], rows);
         text += &match self.official_test {

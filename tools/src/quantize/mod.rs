@@ -1,5 +1,6 @@
 //! Static int8 quantisation: ranges from training pictures, the estimator chosen by measuring, one self-describing file out.
 
+pub mod equalise;
 pub mod qdq;
 pub mod ranges;
 pub mod sensitivity;
@@ -29,6 +30,8 @@ use ranges::{Affine, Estimator, Extremes, Histogram};
 pub struct Quality {
     /// The estimator.
     pub estimator: Estimator,
+    /// Whether channels before depthwise convolutions were equalised ([`equalise`]).
+    pub equalised: bool,
     /// Root of the summed squared difference of int8 and fp32 features, over that of the fp32 features.
     pub feature_error: f64,
     /// Share of pictures with the same likeliest breed.
@@ -60,6 +63,17 @@ impl Pictures {
     }
 }
 
+/// What is tried and measured.
+#[derive(Debug, Clone)]
+pub struct QuantizeOptions {
+    /// Ways to find ranges.
+    pub estimators: Vec<Estimator>,
+    /// Try each with equalised channels too ([`equalise`]), which takes twice the time.
+    pub equalise: bool,
+    /// Pictures to measure on what each layer costs by itself.
+    pub sensitivity: usize,
+}
+
 /// What was seen of every tensor that needs a range.
 #[derive(Debug)]
 pub struct Observations {
@@ -67,6 +81,8 @@ pub struct Observations {
     histograms: HashMap<Name, Histogram>,
     /// Mean of each channel over all calibration pictures and positions.
     channel_means: HashMap<Name, Vec<f32>>,
+    /// The largest value of each channel.
+    channel_maxima: HashMap<Name, Vec<f32>>,
 }
 
 /// Runs the fp32 network over `pictures` twice: for the extremes, then for histograms between them.
@@ -88,12 +104,13 @@ pub fn observe(model: &ModelProto, pictures: &Pictures) -> anyhow::Result<Observ
         let outputs = run(tensor)?;
         let extremes: Vec<Extremes> = outputs.iter().map(|v| Extremes::of(v)).collect();
         let means = outputs.iter().zip(&channels).map(|(v, &count)| channel_means(v, count)).collect();
-        anyhow::Ok((extremes, means))
+        let maxima = outputs.iter().zip(&channels).map(|(v, &count)| channel_maxima(v, count)).collect();
+        anyhow::Ok(Seen { extremes, means, maxima })
     };
-    let seen: Vec<(Vec<Extremes>, Vec<Vec<f64>>)> = pictures.tensors.par_iter().map(first_pass).collect::<Result<_, _>>()?;
+    let seen: Vec<Seen> = pictures.tensors.par_iter().map(first_pass).collect::<Result<_, _>>()?;
     let extremes = seen
         .iter()
-        .map(|(extremes, _)| extremes.clone())
+        .map(|seen| seen.extremes.clone())
         .reduce(|a, b| a.into_iter().zip(b).map(|(a, b)| a.join(b)).collect())
         .context("no calibration pictures")?;
     let empty = || extremes.iter().map(|&e| Histogram::new(e)).collect::<Vec<_>>();
@@ -106,9 +123,26 @@ pub fn observe(model: &ModelProto, pictures: &Pictures) -> anyhow::Result<Observ
         })
         .try_reduce(empty, |a, b| Ok(a.into_iter().zip(&b).map(|(a, b)| a.join(b)).collect()))?;
     bar.finish_and_clear();
-    let means = (0..names.len()).map(|at| mean_of(seen.iter().map(|(_, means)| &means[at])));
+    let means = (0..names.len()).map(|at| mean_of(seen.iter().map(|seen| &seen.means[at])));
     let channel_means = names.iter().cloned().zip(means).collect();
-    Ok(Observations { points, histograms: names.into_iter().zip(histograms).collect(), channel_means })
+    let maxima = |at: usize| {
+        let pictures = seen.iter().map(|seen| seen.maxima[at].clone());
+        pictures.reduce(|a, b| a.iter().zip(b).map(|(a, b)| a.max(b)).collect()).unwrap_or_default()
+    };
+    let channel_maxima = (0..names.len()).map(|at| (names[at].clone(), maxima(at))).collect();
+    Ok(Observations { points, histograms: names.into_iter().zip(histograms).collect(), channel_means, channel_maxima })
+}
+
+/// What one picture shows of every tensor.
+struct Seen {
+    extremes: Vec<Extremes>,
+    means: Vec<Vec<f64>>,
+    maxima: Vec<Vec<f32>>,
+}
+
+/// The largest value of each of `count` channels of a channels-first tensor.
+fn channel_maxima(values: &[f32], count: usize) -> Vec<f32> {
+    values.chunks_exact(values.len() / count).map(|plane| plane.iter().copied().fold(f32::NEG_INFINITY, f32::max)).collect()
 }
 
 /// Mean of each of `count` channels of a channels-first tensor.
@@ -177,9 +211,8 @@ pub struct Outcome {
 
 /// Quantises the fused network, adds the head, and describes the result.
 ///
-/// With more than one estimator, each is measured on `held_out` and the one with the smallest feature error is taken. The first
-/// `sensitivity` pictures of `held_out` are used to measure what each layer costs by itself, which takes as many runs as there are
-/// layers.
+/// Each estimator is measured on `held_out`; the smallest feature error is taken. The first `options.sensitivity` pictures of `held_out` are
+/// used to measure what each layer costs by itself, which takes as many runs as there are layers.
 ///
 /// # Errors
 /// What observing, rewriting or running reports.
@@ -188,33 +221,42 @@ pub fn quantise(
     head: &TrainedHead,
     calibration: &Pictures,
     held_out: &Pictures,
-    estimators: &[Estimator],
-    sensitivity: usize,
+    options: &QuantizeOptions,
 ) -> anyhow::Result<Outcome> {
-    let seen = observe(network, calibration)?;
     let expected = embeddings(network, held_out, "fp32 features of held-out pictures")?;
+    let mut variants = vec![(network.clone(), observe(network, calibration)?)];
+    if options.equalise {
+        let (equalised, stretched) = equalise::equalise(network, &variants[0].1.channel_maxima)?;
+        log::info!("{stretched} channels before depthwise convolutions were stretched");
+        let seen = observe(&equalised, calibration)?;
+        variants.push((equalised, seen));
+    }
     let mut tried = Vec::new();
-    let mut best: Option<(Quality, ModelProto, qdq::WeightSummary)> = None;
-    for &estimator in estimators {
-        let calibration = qdq::Calibration {
-            ranges: choose_ranges(&seen, estimator, &head.record.preprocess),
-            channel_means: seen.channel_means.clone(),
-        };
-        let (mut graph, weights) = qdq::rewrite(network, &calibration)?;
-        head::add(&mut graph, head);
-        let model = graph.finish(vec![]);
-        let found = embeddings(&model, held_out, "int8 features of held-out pictures")?;
-        let quality = compare(estimator, head, &expected, &found);
-        log::info!("{estimator}: feature error {:.4}, agreement {:.4}", quality.feature_error, quality.agreement);
-        tried.push(quality);
-        if best.as_ref().is_none_or(|(b, ..)| quality.feature_error < b.feature_error) {
-            best = Some((quality, model, weights));
+    let mut best: Option<(Quality, usize, ModelProto, qdq::WeightSummary)> = None;
+    for (variant, (network, seen)) in variants.iter().enumerate() {
+        for &estimator in &options.estimators {
+            let calibration = qdq::Calibration {
+                ranges: choose_ranges(seen, estimator, &head.record.preprocess),
+                channel_means: seen.channel_means.clone(),
+            };
+            let (mut graph, weights) = qdq::rewrite(network, &calibration)?;
+            head::add(&mut graph, head);
+            let model = graph.finish(vec![]);
+            let found = embeddings(&model, held_out, "int8 features of held-out pictures")?;
+            let quality = compare(estimator, variant > 0, head, &expected, &found);
+            log::info!("{estimator}: feature error {:.4}, agreement {:.4}", quality.feature_error, quality.agreement);
+            tried.push(quality);
+            if best.as_ref().is_none_or(|(b, ..)| quality.feature_error < b.feature_error) {
+                best = Some((quality, variant, model, weights));
+            }
         }
     }
-    let (chosen, mut model, weights) = best.context("no estimator to try")?;
+    let (chosen, variant, mut model, weights) = best.context("no estimator to try")?;
+    let (network, seen) = variants.swap_remove(variant);
     let quantisation = json!({
         "scheme": "QDQ, u8 activations per tensor, s8 weights per channel, biases corrected",
         "estimator": chosen.estimator,
+        "equalised": chosen.equalised,
         "calibration_pictures": calibration.len(),
         "held_out_pictures": held_out.len(),
         "feature_error": chosen.feature_error,
@@ -222,9 +264,9 @@ pub fn quantise(
         "weight_channels": weights.channels,
         "exact_weight_channels": weights.exact_channels,
     });
-    let props = describe(network, head, quantisation)?.to_props();
+    let props = describe(&network, head, quantisation)?.to_props();
     model.metadata_props = graph::GraphBuilder::default().finish(props).metadata_props;
-    let sensitivity = match sensitivity.min(held_out.len()) {
+    let sensitivity = match options.sensitivity.min(held_out.len()) {
         0 => vec![],
         count => {
             let calibration = qdq::Calibration {
@@ -232,7 +274,7 @@ pub fn quantise(
                 channel_means: seen.channel_means,
             };
             let pictures = Pictures { tensors: held_out.tensors[..count].to_vec() };
-            sensitivity::measure(network, &calibration, &pictures, &expected[..count])?
+            sensitivity::measure(&network, &calibration, &pictures, &expected[..count])?
         }
     };
     Ok(Outcome { model, tried, chosen, weights, sensitivity })
@@ -284,11 +326,16 @@ fn feature_error(expected: &[Vec<f32>], found: &[Vec<f32>]) -> f64 {
     (difference / norm).sqrt()
 }
 
-fn compare(estimator: Estimator, head: &TrainedHead, expected: &[Vec<f32>], found: &[Vec<f32>]) -> Quality {
+fn compare(estimator: Estimator, equalised: bool, head: &TrainedHead, expected: &[Vec<f32>], found: &[Vec<f32>]) -> Quality {
     let pairs = || expected.iter().zip(found);
     let best = |features: &[f32]| argmax(&head.layers.scores(features).0);
     let same = pairs().filter(|(e, f)| best(e) == best(f)).count();
-    Quality { estimator, feature_error: feature_error(expected, found), agreement: same as f64 / expected.len() as f64 }
+    Quality {
+        estimator,
+        equalised,
+        feature_error: feature_error(expected, found),
+        agreement: same as f64 / expected.len() as f64,
+    }
 }
 
 /// Chooses pictures for calibrating and for measuring: evenly spread over the list, none in both.

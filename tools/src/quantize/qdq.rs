@@ -63,11 +63,16 @@ fn is_border(node: &NodeProto, graph: &GraphProto) -> bool {
     node.input.iter().any(|input| constant(graph, input).is_some())
 }
 
-fn constant<'a>(graph: &'a GraphProto, name: &str) -> Option<&'a TensorProto> {
+/// An initializer by name.
+pub(super) fn constant<'a>(graph: &'a GraphProto, name: &str) -> Option<&'a TensorProto> {
     graph.initializer.iter().find(|t| t.name == name)
 }
 
-fn floats(tensor: &TensorProto) -> anyhow::Result<Vec<f32>> {
+/// The values of an f32 initializer.
+///
+/// # Errors
+/// When it holds another type.
+pub(super) fn floats(tensor: &TensorProto) -> anyhow::Result<Vec<f32>> {
     ensure!(tensor.data_type == DataType::Float as i32, "`{}` is not f32", tensor.name);
     Ok(tensor.raw_data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
 }

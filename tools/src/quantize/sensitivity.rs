@@ -75,7 +75,7 @@ fn maker<'a>(graph: &'a GraphProto, tensor: &str) -> anyhow::Result<&'a NodeProt
     }
 }
 
-fn set(graph: &mut GraphProto, name: &str, values: &[f32]) -> anyhow::Result<()> {
+pub(super) fn set(graph: &mut GraphProto, name: &str, values: &[f32]) -> anyhow::Result<()> {
     let constant = graph.initializer.iter_mut().find(|t| t.name == name).context("a constant has gone")?;
     constant.raw_data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
     Ok(())

@@ -1,6 +1,8 @@
 //! `--recipe best`: breeds by a shrunk discriminant on the features' roots and ImageNet's breed probabilities ([`super::discriminant`]),
 //! the gate by three numbers ([`super::odds`]). In closed form: nothing is drawn by lot but the folds.
 //!
+//! A pet is trained on as it is (the mean of both views) and as a camera at a door would see it; the gate on pictures as they are.
+//!
 //! The gate is fitted to what discriminants say of pictures that they have not seen: a pet is judged by the one that its own fold was
 //! left out of. No discriminant has seen a negative; a negative is judged by the one of its fold, so that both kinds get scores of
 //! the same make.
@@ -38,10 +40,9 @@ impl BestHead {
 #[derive(Debug)]
 pub struct Bench<'a> {
     examples: &'a Examples,
-    /// Of everything that is not judged in int8.
-    pub table: Table,
-    /// ImageNet's log odds of the plain view of each picture; and from int8 features, where there are some.
-    log_odds: [Vec<f64>; 2],
+    table: Table,
+    /// ImageNet's log odds of the plain view of each picture; then those of each set.
+    log_odds: Vec<Vec<f64>>,
 }
 
 /// What was fitted to a choice of pictures.
@@ -67,13 +68,12 @@ pub struct FittedGate {
 }
 
 impl<'a> Bench<'a> {
-    /// Of `examples`, and of their features in int8 where those are judged too.
-    pub fn new(examples: &'a Examples, knowledge: &Knowledge, int8: Option<&[Vec<f32>]>) -> Self {
-        let odds = |features: &[f32]| f64::from(knowledge.of(features).log_odds);
-        let plain = examples.views.iter().map(|views| odds(&views[0])).collect();
-        let quantised = int8.unwrap_or_default().iter().map(|features| odds(features)).collect();
-        let table = Table::new(examples, int8, RESNET_FEATURES, Some(knowledge));
-        Self { examples, table, log_odds: [plain, quantised] }
+    /// Of `examples`, and of what else of them is judged: in each of `sets` one feature vector a picture.
+    pub fn new(examples: &'a Examples, knowledge: &Knowledge, sets: &[Vec<Vec<f32>>]) -> Self {
+        let odds = |features: &Vec<f32>| f64::from(knowledge.of(features).log_odds);
+        let mut log_odds = vec![examples.views.iter().map(|views| odds(&views[0])).collect()];
+        log_odds.extend(sets.iter().map(|set| set.iter().map(odds).collect()));
+        Self { examples, table: Table::new(examples, sets, RESNET_FEATURES, Some(knowledge)), log_odds }
     }
 
     /// Fits to the pictures `training`. `None` when a class has no picture among them, or all of each class are the same.
@@ -84,17 +84,17 @@ impl<'a> Bench<'a> {
         for fold in 0..FOLDS {
             let (held, rest): (Vec<usize>, Vec<usize>) = training.iter().partition(|&&i| folds[i] == fold);
             let Some(inner) = self.table.fit(self.examples, &rest, shrinkage).filter(|_| !held.is_empty()) else { continue };
-            unseen.extend(self.judge(&inner, &held, false));
+            unseen.extend(self.judge(&inner, &held, 0));
         }
         let is_pet = |(picture, ..): &(usize, Vec<f32>, Pair)| self.examples.is_pet(*picture);
         let both = unseen.iter().any(is_pet) && !unseen.iter().all(is_pet);
         both.then_some(Fitted { discriminant, shrinkage, unseen })
     }
 
-    /// Breed scores and the gate's two numbers of pictures, from their plain view or their int8 features.
-    pub fn judge(&self, discriminant: &Discriminant, pictures: &[usize], int8: bool) -> Vec<(usize, Vec<f32>, Pair)> {
-        let scores = self.table.scores(discriminant, pictures, int8);
-        let odds = &self.log_odds[usize::from(int8)];
+    /// Breed scores and the gate's two numbers of pictures, from their plain view (`set` 0) or their features in the sets, counted from 1.
+    pub fn judge(&self, discriminant: &Discriminant, pictures: &[usize], set: usize) -> Vec<(usize, Vec<f32>, Pair)> {
+        let scores = self.table.scores(discriminant, pictures, set);
+        let odds = &self.log_odds[set];
         pictures.iter().zip(scores).map(|(&i, row)| (i, row.clone(), [odds[i], largest(&row)])).collect()
     }
 

@@ -198,6 +198,7 @@ mod tests {
     fn a_gate_that_has_learnt_nothing_is_refused() {
         let examples = Examples {
             views: vec![vec![vec![0.0]]; 20],
+            door: vec![],
             classes: (0..10).map(|i| i % 2).collect(),
             strata: vec![0; 20],
             groups: (0..20).collect(),

@@ -99,6 +99,7 @@ mod tests {
     use pawgate::vision::{Preprocess, ResizeRule};
 
     use super::*;
+    use crate::conditions::Condition;
     use crate::train::TrainingRecord;
     use crate::train::odds::Odds;
 
@@ -117,7 +118,7 @@ mod tests {
             pet_temperature: 0.9,
             gate: Gate { accept: 0.5, reject: 0.1, pets_accepted: 0.98, negatives_accepted: 0.01, chosen_by: "test".into() },
             network_sha256: "00".into(),
-            method: Method::Best { seed: 1, shrinkage: 0.9, odds },
+            method: Method::Best { seed: 1, shrinkage: 0.9, conditions: vec![Condition::Dim], odds },
             training: TrainingRecord {
                 pets: 40,
                 pets_missing: 0,

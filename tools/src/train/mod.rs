@@ -18,6 +18,7 @@ use pawgate::vision::Preprocess;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::conditions::Condition;
 use crate::folds;
 use crate::progress;
 use best::BestHead;
@@ -42,6 +43,8 @@ pub enum Recipe {
 pub struct Examples {
     /// Features of the plain and of the mirrored view.
     pub views: Vec<Vec<Vec<f32>>>,
+    /// Features of each pet as a camera at a door would see it, one vector a condition; empty where that is not trained on.
+    pub door: Vec<Vec<Vec<f32>>>,
     /// Class of each pet; as many as there are pets.
     pub classes: Vec<usize>,
     /// Stratum of each picture: its class, or for a negative the number of classes plus its category.
@@ -148,6 +151,8 @@ pub enum Method {
         seed: u64,
         /// Of the discriminant's covariance, 0…1.
         shrinkage: f64,
+        /// Under which conditions the pets were trained on, beside as they are.
+        conditions: Vec<Condition>,
         /// The gate's curve.
         odds: Odds,
     },
