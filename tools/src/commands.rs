@@ -18,7 +18,7 @@ use crate::material::{DataArgs, Material};
 use crate::quantize::{self, Pictures, QuantizeOptions, ranges::Estimator};
 use crate::report::{self, Data};
 use crate::train::best::Bench;
-use crate::train::linear::Protocol;
+use crate::train::linear::{Protocol, Schedule};
 use crate::train::{self, HeadRecord, Layers, Method, Recipe, TrainedHead, TrainingRecord, calibrate};
 
 /// So many of the layers that lose most by rounding are shown.
@@ -89,6 +89,15 @@ struct ProtocolArgs {
     /// Adam's step size.
     #[arg(long, default_value_t = Protocol::default().learning_rate)]
     learning_rate: f64,
+    /// How the step size goes on.
+    #[arg(long, value_enum, default_value_t = Protocol::default().schedule)]
+    schedule: Schedule,
+    /// AdamW's weight decay.
+    #[arg(long, default_value_t = Protocol::default().weight_decay)]
+    weight_decay: f32,
+    /// Share of the wanted probability that all classes get alike.
+    #[arg(long, default_value_t = Protocol::default().label_smoothing)]
+    label_smoothing: f32,
     /// Share of features zeroed while training.
     #[arg(long, default_value_t = Protocol::default().dropout)]
     dropout: f32,
@@ -99,11 +108,13 @@ struct ProtocolArgs {
 
 impl ProtocolArgs {
     fn protocol(&self) -> anyhow::Result<Protocol> {
-        let &Self { epochs, gate_epochs, batch, learning_rate, dropout, seed } = self;
+        let &Self { epochs, gate_epochs, batch, learning_rate, schedule, weight_decay, label_smoothing, dropout, seed } = self;
         ensure!(epochs > 0 && gate_epochs > 0 && batch > 0, "--epochs, --gate-epochs and --batch start at 1");
         ensure!(learning_rate > 0.0 && learning_rate.is_finite(), "--learning-rate must be positive");
         ensure!((0.0..1.0).contains(&dropout), "--dropout must be at least 0 and below 1");
-        Ok(Protocol { epochs, gate_epochs, batch, learning_rate, dropout, seed })
+        ensure!(weight_decay >= 0.0 && weight_decay.is_finite(), "--weight-decay must not be negative");
+        ensure!((0.0..1.0).contains(&label_smoothing), "--label-smoothing must be at least 0 and below 1");
+        Ok(Protocol { epochs, gate_epochs, batch, learning_rate, schedule, weight_decay, label_smoothing, dropout, seed })
     }
 }
 

@@ -7,7 +7,7 @@
 use burn::module::Param;
 use burn::nn::loss::{BinaryCrossEntropyLossConfig, CrossEntropyLossConfig};
 use burn::nn::{Linear, LinearConfig};
-use burn::optim::{AdamConfig, GradientsParams, Optimizer};
+use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{ElementConversion, Int, Tensor, TensorData};
 use rand::seq::SliceRandom;
@@ -26,17 +26,53 @@ pub struct Protocol {
     pub gate_epochs: usize,
     /// Feature vectors a step.
     pub batch: usize,
-    /// Adam's step size.
+    /// Adam's step size; at the beginning, where it falls.
     pub learning_rate: f64,
+    /// How it goes on.
+    pub schedule: Schedule,
+    /// Share of each weight that a step of size 1 would take away, apart from the gradient (Loshchilov and Hutter 2019, AdamW).
+    pub weight_decay: f32,
+    /// Share of the probability that is wanted for all classes alike, 0 ≤ smoothing < 1; the gate has none.
+    pub label_smoothing: f32,
     /// Share of the features that are set to zero in a step, 0 ≤ dropout < 1.
     pub dropout: f32,
     /// Decides initial weights, order and dropout.
     pub seed: u64,
 }
 
+/// How the step size changes while training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// It stays.
+    Constant,
+    /// It falls to nothing along half a cosine.
+    Cosine,
+}
+
+impl Schedule {
+    /// Share of the first step size that step `step` of `steps` has, counted from 0.
+    fn share(self, step: usize, steps: usize) -> f64 {
+        match self {
+            Self::Constant => 1.0,
+            Self::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos()),
+        }
+    }
+}
+
 impl Default for Protocol {
     fn default() -> Self {
-        Self { epochs: 5, gate_epochs: 10, batch: 32, learning_rate: 1e-3, dropout: 0.3, seed: 1 }
+        Self {
+            epochs: 5,
+            gate_epochs: 10,
+            batch: 32,
+            learning_rate: 1e-3,
+            schedule: Schedule::Constant,
+            weight_decay: 0.0,
+            label_smoothing: 0.0,
+            dropout: 0.3,
+            seed: 1,
+        }
     }
 }
 
@@ -115,20 +151,22 @@ pub fn fit<B: AutodiffBackend>(
     let outputs = targets.outputs();
     let mut rng = ChaCha8Rng::seed_from_u64(protocol.seed);
     let mut linear = initial::<B>(device, inputs, outputs, &mut rng);
-    let mut adam = AdamConfig::new().init::<B, Linear<B>>();
+    let mut adam = AdamWConfig::new().with_weight_decay(protocol.weight_decay).init::<B, Linear<B>>();
     let mut order: Vec<usize> = (0..features.len()).collect();
     let mut history = Vec::with_capacity(protocol.epochs);
-    for _ in 0..protocol.epochs {
+    let batches = features.len().div_ceil(protocol.batch);
+    for epoch in 0..protocol.epochs {
         order.shuffle(&mut rng);
         let mut sum = Epoch { loss: 0.0, accuracy: 0.0 };
-        for indices in order.chunks(protocol.batch) {
+        for (batch, indices) in order.chunks(protocol.batch).enumerate() {
+            let share = protocol.schedule.share(epoch * batches + batch, protocol.epochs * batches);
             let batch = dropped_out(features, indices, protocol.dropout, &mut rng);
             let batch = Tensor::<B, 2>::from_data(TensorData::new(batch, [indices.len(), inputs]), device);
-            let step = Step::new(linear.forward(batch), targets, indices, device);
+            let step = Step::new(linear.forward(batch), targets, indices, protocol.label_smoothing, device);
             sum.loss += step.loss.clone().into_scalar().elem::<f64>() * indices.len() as f64;
             sum.accuracy += step.right as f64;
             let gradients = GradientsParams::from_grads(step.loss.backward(), &linear);
-            linear = adam.step(protocol.learning_rate, linear, gradients);
+            linear = adam.step(protocol.learning_rate * share, linear, gradients);
         }
         let count = features.len() as f64;
         history.push(Epoch { loss: sum.loss / count, accuracy: sum.accuracy / count });
@@ -159,7 +197,7 @@ struct Step<B: AutodiffBackend> {
 }
 
 impl<B: AutodiffBackend> Step<B> {
-    fn new(logits: Tensor<B, 2>, targets: Targets<'_>, indices: &[usize], device: &B::Device) -> Self {
+    fn new(logits: Tensor<B, 2>, targets: Targets<'_>, indices: &[usize], smoothing: f32, device: &B::Device) -> Self {
         let count = indices.len();
         let wanted = targets.gather(indices);
         let data = TensorData::new(wanted.clone(), [count]);
@@ -167,7 +205,8 @@ impl<B: AutodiffBackend> Step<B> {
         let answers = values.chunks(targets.outputs());
         let (loss, right) = match targets {
             Targets::Classes(..) => {
-                let loss = CrossEntropyLossConfig::new().init(device);
+                let smoothing = (smoothing > 0.0).then_some(smoothing);
+                let loss = CrossEntropyLossConfig::new().with_smoothing(smoothing).init(device);
                 let right = answers.zip(&wanted).filter(|(row, t)| argmax(row) as i64 == **t).count();
                 (loss.forward(logits, Tensor::<B, 1, Int>::from_data(data, device)), right)
             }
@@ -239,6 +278,22 @@ mod tests {
         let (layer, _) = fit::<Cpu>(&Default::default(), &features, Targets::Binary(&wanted), &protocol);
         let right = features.iter().zip(&wanted).filter(|(x, w)| (layer.logits(x)[0] > 0.0) == **w).count();
         assert!(right > 230, "{right} of 240");
+    }
+
+    #[test]
+    fn decay_and_smoothing_keep_weights_small_and_the_step_size_falls() {
+        let (points, classes) = clouds();
+        let features: Vec<&[f32]> = points.iter().map(Vec::as_slice).collect();
+        let plain = Protocol { epochs: 40, learning_rate: 1e-2, dropout: 0.0, ..Protocol::default() };
+        let train = |protocol: &Protocol| fit::<Cpu>(&Default::default(), &features, Targets::Classes(&classes, 3), protocol).0;
+        let size = |layer: &Layer| layer.weight.iter().map(|w| w * w).sum::<f32>();
+        let usual = size(&train(&plain));
+        assert!(size(&train(&Protocol { weight_decay: 1.0, ..plain.clone() })) < 0.8 * usual);
+        assert!(size(&train(&Protocol { label_smoothing: 0.3, ..plain.clone() })) < 0.8 * usual);
+        assert_ne!(train(&Protocol { schedule: Schedule::Cosine, ..plain.clone() }), train(&plain));
+        let shares = [0, 50, 100].map(|step| Schedule::Cosine.share(step, 100));
+        assert!(shares[0] == 1.0 && (shares[1] - 0.5).abs() < 1e-9 && shares[2].abs() < 1e-9, "{shares:?}");
+        assert_eq!(Schedule::Constant.share(99, 100), 1.0);
     }
 
     #[test]
