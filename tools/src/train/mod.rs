@@ -2,7 +2,7 @@
 //!
 //! Two recipes: the paper's trains two linear layers step by step ([`linear`]); the best finds a discriminant and a gate of three
 //! numbers in closed form ([`best`]). Temperatures and thresholds come from pictures that the head had not seen; the head that ships
-//! is fitted to all. [`file`] keeps it.
+//! is fitted to all. [`mod@file`] keeps it.
 
 pub mod best;
 pub mod calibrate;
