@@ -27,8 +27,8 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use crate::individuals::ModelIdentity;
-use crate::model::{Classifier, ModelError};
-use crate::nn::{self, Options};
+use crate::model::Classifier;
+use crate::nn::Options;
 
 /// Which animal stands at the door, and may it pass?
 #[derive(Debug, Parser)]
@@ -200,13 +200,12 @@ impl ModelArgs {
         let options = Options::from_env().map_err(|e| Failure { exit: Exit::Model, error: anyhow::anyhow!(e) })?;
         // Read once: a file that is replaced in between would be taken for another.
         let bytes = self.bytes()?;
-        let mut identity = ModelIdentity::new(&bytes, 0);
-        let classifier = load(bytes, options).with_context(|| match &self.model {
+        let classifier = Classifier::from_bytes(&bytes, options).with_context(|| match &self.model {
             Some(path) => unusable(path),
             None => UNUSABLE_BUILT_IN.into(),
         });
         let classifier = classifier.map_err(|error| Failure { exit: Exit::Model, error })?;
-        identity.embedding_len = classifier.embedding_len();
+        let identity = ModelIdentity::new(&bytes, classifier.embedding_len());
         Ok((classifier, identity))
     }
 
@@ -221,17 +220,7 @@ impl ModelArgs {
 }
 
 fn load_file(path: &Path, options: Options) -> anyhow::Result<Classifier> {
-    load(Cow::Owned(read_file(path)?), options).with_context(|| unusable(path))
-}
-
-/// The file's bytes are freed before its weights are packed: they need not be in memory twice. Those of the built-in model are copied
-/// first, because the heap stays smaller after a large piece was freed (glibc then reuses what the weights leave; measured: 91 instead
-/// of 98 MB).
-fn load(bytes: Cow<'_, [u8]>, options: Options) -> Result<Classifier, ModelError> {
-    let bytes = bytes.into_owned();
-    let proto = nn::decode(&bytes)?;
-    drop(bytes);
-    Classifier::from_proto(proto, options)
+    Classifier::from_bytes(&read_file(path)?, options).with_context(|| unusable(path))
 }
 
 fn unusable(path: &Path) -> String {
@@ -253,5 +242,5 @@ fn embedded_bytes() -> anyhow::Result<&'static [u8]> {
 }
 
 fn load_embedded(options: Options) -> anyhow::Result<Classifier> {
-    load(Cow::Borrowed(embedded_bytes()?), options).context(UNUSABLE_BUILT_IN)
+    Classifier::from_bytes(embedded_bytes()?, options).context(UNUSABLE_BUILT_IN)
 }

@@ -21,7 +21,6 @@ mod validate;
 
 use std::sync::Arc;
 
-use prost::Message;
 use thiserror::Error;
 use tract_core::prelude::{
     DatumType, Framework, IntoRunnable, OutletId, TValue, TVec, Tensor, TypedModel, TypedRunnableModel, tvec,
@@ -95,8 +94,9 @@ struct Integers {
 /// # Errors
 /// [`NetworkError::NotOnnx`] when the bytes are not an ONNX message, or a cut one.
 pub fn decode(bytes: &[u8]) -> Result<ModelProto, NetworkError> {
-    // Not tract's `proto_model_for_read`, which holds the file twice while it decodes.
-    let proto = ModelProto::decode(bytes).map_err(|e| NetworkError::NotOnnx(e.to_string()))?;
+    let proto = tract_onnx::onnx()
+        .proto_model_for_read(&mut std::io::Cursor::new(bytes))
+        .map_err(|e| NetworkError::NotOnnx(format!("{e:#}")))?;
     if proto.graph.is_none() {
         return Err(NetworkError::NotOnnx("the message holds no graph".into()));
     }

@@ -75,8 +75,8 @@ impl Condition {
     /// All conditions, in declaration order.
     pub const ALL: [Self; 7] = [Self::Grey, Self::Infrared, Self::Dim, Self::Blurred, Self::Smeared, Self::Far, Self::Partial];
 
-    /// Those that a head is trained under. With all but the half pictures, pets as they are would be told apart less well (fused top-1 in
-    /// fp32 91.8 % instead of 92.3 %).
+    /// Those that a head is trained under. With all but the half pictures, pets as they are would be told apart less well (top-1 91.8 %
+    /// instead of 92.3 % in fp32, in a prototype).
     pub const TRAINED: [Self; 3] = [Self::Grey, Self::Dim, Self::Blurred];
 
     /// As in files and tables.

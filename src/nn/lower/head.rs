@@ -16,14 +16,11 @@ pub(super) fn import(lowering: &mut Lowering<'_>) -> Result<(), LowerError> {
     graph.value_info.clear();
     graph.node = nodes.iter().map(|node| NodeProto::clone(node)).collect();
     let read: HashSet<&String> = nodes.iter().flat_map(|node| &node.input).collect();
-    // Moved: nothing reads the message after this.
-    graph.initializer = read.iter().filter_map(|name| lowering.message.take_constant(name)).collect();
+    graph.initializer = read.iter().filter_map(|name| lowering.message.constant(name).cloned()).collect();
     graph.initializer.sort_by(|a, b| a.name.cmp(&b.name));
     graph.input = features.iter().map(|(name, value)| port(name, value.picture.channels)).collect();
     let fails = |e: TractError| LowerError { node: "head".into(), op: "float operators".into(), reason: format!("{e:#}") };
-    let model = tract_onnx::onnx().model_for_proto_model(&head).map_err(fails)?;
-    drop(head);
-    let model = model.into_typed().map_err(fails)?;
+    let model = tract_onnx::onnx().model_for_proto_model(&head).and_then(|model| model.into_typed()).map_err(fails)?;
     splice(&mut lowering.model, &model, &features).map_err(fails)
 }
 

@@ -102,11 +102,6 @@ impl Message {
         self.constants.get(name)
     }
 
-    /// Takes a constant out of the message.
-    pub(super) fn take_constant(&mut self, name: &str) -> Option<TensorProto> {
-        self.constants.remove(name)
-    }
-
     /// Frees a constant that has been packed.
     pub(super) fn drop_constant(&mut self, name: &str) {
         if self.reader_count(name) == 1 {
