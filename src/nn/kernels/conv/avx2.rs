@@ -9,7 +9,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Form, Packing, Pairs, Quad, Run, tiles, word};
+use super::{AHEAD, Form, Packing, Pairs, Quad, Run, tiles, word};
 use crate::nn::kernels::Pixel;
 use crate::nn::kernels::requant::avx2::{Finish, load, store};
 
@@ -44,6 +44,7 @@ fn stream_tile<const V: usize>(run: &Run<'_>, lists: [&[Quad]; 4], at: usize, ou
         // SAFETY: `Run::check`: first + run lies within the input.
         let mut from = unsafe { run.input.as_ptr().add(run.first + at) };
         for quad in lists[c] {
+            _mm_prefetch::<_MM_HINT_T1>((&raw const *quad).wrapping_byte_add(AHEAD).cast());
             for j in 0..4 {
                 // SAFETY: the distances of a list add up to at most the weights' reach (`pack`), which `Run::check` allows for.
                 from = unsafe { from.add(usize::from(quad.deltas[j])) };

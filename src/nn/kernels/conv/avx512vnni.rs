@@ -8,7 +8,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{DenseOrder, Form, Packing, Pairs, Quad, Run, TAIL_GROUPS, Tail, TailPixel, tiles, word};
+use super::{AHEAD, DenseOrder, Form, Packing, Pairs, Quad, Run, TAIL_GROUPS, Tail, TailPixel, tiles, word};
 use crate::nn::kernels::Pixel;
 use crate::nn::kernels::requant::avx512::{Finish, load, store};
 
@@ -74,6 +74,7 @@ fn dense_tile<const V: usize>(run: &Run<'_>, dense: Dense<'_>, at: usize, output
             let Some(block) = blocks.next() else { unreachable!("as many blocks as taps and planes") };
             // SAFETY: `Run::check`: first + run + reach is within the input, reach being the largest tap + plane offset.
             let from = unsafe { run.input.as_ptr().add(run.first + at + tap + plane * dense.plane) };
+            _mm_prefetch::<_MM_HINT_T1>(block.as_ptr().wrapping_byte_add(AHEAD).cast());
             let mut weights = [_mm512_setzero_si512(); 4];
             for c in 0..4 {
                 weights[c] = _mm512_set1_epi32(word(block[c]));
@@ -125,6 +126,7 @@ fn stream_tile<const V: usize>(run: &Run<'_>, lists: [&[Quad]; 4], at: usize, ou
         // SAFETY: `Run::check`: first + run lies within the input.
         let mut from = unsafe { run.input.as_ptr().add(run.first + at) };
         for quad in lists[c] {
+            _mm_prefetch::<_MM_HINT_T1>((&raw const *quad).wrapping_byte_add(AHEAD).cast());
             for j in 0..4 {
                 // SAFETY: the distances of a list add up to at most the weights' reach (`pack`), which `Run::check` allows for.
                 from = unsafe { from.add(usize::from(quad.deltas[j])) };

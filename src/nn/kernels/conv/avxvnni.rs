@@ -5,7 +5,7 @@
 use std::arch::x86_64::*;
 
 use super::avx2::residual;
-use super::{DenseOrder, Form, Packing, Pairs, Quad, Run, tiles, word};
+use super::{AHEAD, DenseOrder, Form, Packing, Pairs, Quad, Run, tiles, word};
 use crate::nn::kernels::Pixel;
 use crate::nn::kernels::requant::avx2::{Finish, store};
 
@@ -65,6 +65,7 @@ fn dense_tile<const V: usize>(run: &Run<'_>, dense: Dense<'_>, at: usize, output
             let Some(block) = blocks.next() else { unreachable!("as many blocks as taps and planes") };
             // SAFETY: `Run::check`: first + run + reach is within the input, reach being the largest tap + plane offset.
             let from = unsafe { run.input.as_ptr().add(run.first + at + tap + plane * dense.plane) };
+            _mm_prefetch::<_MM_HINT_T1>(block.as_ptr().wrapping_byte_add(AHEAD).cast());
             let mut pixels = [_mm256_setzero_si256(); V];
             for v in 0..V {
                 // SAFETY: the tile's last vector ends within the run; see above.
@@ -114,6 +115,7 @@ fn stream_tile<const V: usize>(run: &Run<'_>, lists: [&[Quad]; 4], at: usize, ou
         // SAFETY: `Run::check`: first + run lies within the input.
         let mut from = unsafe { run.input.as_ptr().add(run.first + at) };
         for quad in lists[c] {
+            _mm_prefetch::<_MM_HINT_T1>((&raw const *quad).wrapping_byte_add(AHEAD).cast());
             for j in 0..4 {
                 // SAFETY: the distances of a list add up to at most the weights' reach (`pack`), which `Run::check` allows for.
                 from = unsafe { from.add(usize::from(quad.deltas[j])) };

@@ -172,6 +172,11 @@ fn fours_and_fives(vectors: usize) -> (usize, usize, usize) {
     }
 }
 
+/// Weights are asked for so many bytes before their turn (x86-64). Each inference reads all of them once, from the last-level cache or
+/// further; processors that fetch ahead by themselves stop at every page. Layers with few pixels and many weights take 0.6 of the time.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 8 << 10;
+
 /// Four weights as one 32-bit operand.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline]
