@@ -78,18 +78,49 @@ fn all_patterns() -> Graph {
     let both = g.node("Concat", "joined", &[&joined, &other], &[("axis", &[1])]);
     let both = g.quantised(&both, 0.05, 128);
     let mut flat = vec![];
-    for (tensor, scale, zero) in [(&both, 0.02, 128), (&third, 0.03, 80)] {
+    for tensor in [&both, &third] {
         let mean = g.node("GlobalAveragePool", &format!("{tensor}/mean"), &[tensor], &[]);
-        let mean = g.quantised(&mean, scale, zero);
         flat.push(g.node("Flatten", &format!("{tensor}/flat"), &[&mean], &[("axis", &[1])]));
     }
     let features = g.node("Concat", "features", &[&flat[0], &flat[1]], &[("axis", &[1])]);
     let head = g.floats("head/weight", &[2, 22], &(0..44).map(|i| (i % 7) as f32 - 3.0).collect::<Vec<_>>());
     let bias = g.floats("head/bias", &[2], &[0.5, -0.5]);
     g.node("Gemm", "logits", &[&features, &head, &bias], &[("transB", &[1])]);
+    // Fully connected in 8 bits, one behind the other.
+    let mut known = features.clone();
+    for (name, [outputs, inputs]) in KNOWN {
+        let weights = (0..outputs * inputs).map(|at| known_weight(at) as u8).collect();
+        let scales: Vec<f32> = (0..outputs).map(known_scale).collect();
+        let weight = g.dequantised(&format!("{name}/weight"), DataType::Int8, &[outputs, inputs], weights, &scales);
+        let bias = g.floats(&format!("{name}/bias"), &[outputs], &vec![0.25; outputs]);
+        known = g.node("Gemm", name, &[&known, &weight, &bias], &[("transB", &[1])]);
+        known = g.node("Relu", &format!("{name}/relu"), &[&known], &[]);
+    }
     g.output("features", &[1, 22]);
     g.output("logits", &[1, 2]);
+    g.output(&known, &[1, 3]);
     g
+}
+
+/// Outputs and inputs of the layers in 8 bits.
+const KNOWN: [(&str, [usize; 2]); 2] = [("known", [37, 22]), ("known/more", [3, 37])];
+
+fn known_weight(at: usize) -> i8 {
+    (at * 29 % 255) as u8 as i8 / 2
+}
+
+fn known_scale(output: usize) -> f32 {
+    0.002 * (output + 1) as f32
+}
+
+/// The last output, from the features.
+fn known(features: &[f32]) -> Vec<f64> {
+    let mut values: Vec<f64> = features.iter().map(|&v| f64::from(v)).collect();
+    for (_, [outputs, inputs]) in KNOWN {
+        let row = |o: usize| (0..inputs).map(|i| f64::from(known_weight(o * inputs + i)) * values[i]).sum::<f64>();
+        values = (0..outputs).map(|o| (row(o) * f64::from(known_scale(o)) + 0.25).max(0.0)).collect();
+    }
+    values
 }
 
 fn image() -> Vec<f32> {
@@ -117,15 +148,21 @@ fn every_pattern_computes_what_the_file_says() {
                 Options { isa: Some(kernels.isa()), threads: Some(threads), ..Options::default() },
             )
             .unwrap();
-            assert_eq!(network.outputs().iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["features", "logits"]);
+            let outputs: Vec<&str> = network.outputs().iter().map(|o| o.name.as_str()).collect();
+            assert_eq!(outputs, ["features", "logits", "known/more/relu"]);
             let found = network.run(&image()).unwrap();
-            // Floats round ties another way now and then: two steps of the pooled features' scale.
+            // Floats round ties another way now and then: a step of the pooled pictures' scale.
             for (i, (found, expected)) in found[0].iter().zip(&expected).enumerate() {
                 assert!(
                     (found - expected).abs() <= 2.0 * 0.03 + 1e-4,
                     "feature {i}: {found} instead of {expected} ({})",
                     kernels.isa()
                 );
+            }
+            let exact = known(&found[0]);
+            assert!(exact.iter().any(|v| *v > 0.5), "{exact:?}");
+            for (found, exact) in found[2].iter().zip(exact) {
+                assert!((f64::from(*found) - exact).abs() < 1e-4 * exact.max(1.0), "{found} instead of {exact}");
             }
             let same = first.get_or_insert_with(|| found.clone());
             assert_eq!(*same, found, "{} with {threads} threads", kernels.isa());
@@ -140,10 +177,9 @@ fn additions_become_part_of_convolutions() {
     let operators = network.profile(|pixels| pixels.fill([0; 4])).unwrap();
     let count = |op: &str| operators.iter().filter(|o| o.op == op).count();
     // `sum` and `second` are fused, `third` is not.
-    let counts =
-        ["PawgateConv", "PawgateDepthwise", "PawgateAdd", "PawgateMaxPool", "PawgateConcat", "PawgateGlobalAveragePool"]
-            .map(count);
-    assert_eq!(counts, [6, 1, 1, 1, 2, 2]);
+    let counts = ["Conv", "Depthwise", "Add", "MaxPool", "Concat", "GlobalAveragePool", "Linear"]
+        .map(|op| count(&format!("Pawgate{op}")));
+    assert_eq!(counts, [6, 1, 1, 1, 2, 2, 2]);
     assert!(
         !operators.iter().any(|o| o.op.starts_with("Conv") || o.op.contains("EinSum") && o.macs > 1000),
         "nothing large in floats"
@@ -174,7 +210,7 @@ fn what_cannot_be_lowered_is_named() {
         node(graph, name).attribute.push(attribute);
     }
     type Case = (fn(&mut Graph), &'static str);
-    let cases: [Case; 14] = [
+    let cases: [Case; 16] = [
         (|g| node(g, "stem/relu").op_type = "Sigmoid".into(), "node `stem/relu` (Sigmoid): has no integer form"),
         (|g| set(g, "branch", "dilations", &[2, 2]), "node `branch` (Conv): is dilated"),
         (|g| set(g, "shortcut", "group", &[2]), "node `shortcut` (Conv): 2 groups of 8 channels"),
@@ -191,6 +227,8 @@ fn what_cannot_be_lowered_is_named() {
         (|g| tensor(g, "sum/relu/scale").raw_data.fill(0), "node `sum/relu/quantised` (QuantizeLinear): the scale 0"),
         (|g| tensor(g, "linear/weight").dims[1] = 11, "node `linear` (Conv)"),
         (|g| node(g, "features").input[0] = "sum/relu/dequantised".into(), "node `features` (Concat): reads the picture"),
+        (|g| set(g, "known", "transB", &[0]), "node `known` (Gemm): 8-bit weights"),
+        (|g| tensor(g, "known/bias").raw_data.truncate(144), "node `known` (Gemm): `known/bias` has the shape"),
         (|g| node(g, "stem").input[0] = "image".into(), "node `stem` (Conv): its input `image` is not quantised"),
     ];
     for (change, complaint) in cases {

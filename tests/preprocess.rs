@@ -2,7 +2,7 @@
 
 use image::{Rgb, RgbImage};
 use pawgate::vision::region::PixelBox;
-use pawgate::vision::{Preprocess, ResizeRule};
+use pawgate::vision::{Exposure, Preprocess, ResizeRule};
 
 const CROP: Preprocess = Preprocess::imagenet(ResizeRule::ShortSideCrop { short_side: 256 });
 const PLAIN: Preprocess = Preprocess::imagenet(ResizeRule::Plain);
@@ -44,6 +44,38 @@ fn one_pixel_and_extreme_shapes_are_scaled() {
             assert!(pixels.chunks(3).all(|p| p == [9, 99, 199]), "{width}x{height} {:?}", rule.resize);
         }
     }
+}
+
+#[test]
+fn dark_pictures_are_brightened_and_others_left_alone() {
+    let rule = Preprocess { exposure: Some(Exposure { target: 90.0, most: 3.0 }), ..PLAIN };
+    let grey = |value: u8| vec![value; 224 * 224 * 3];
+    for (value, expected) in [(200, 200), (90, 90), (60, 90), (30, 90), (20, 60), (0, 0)] {
+        assert_eq!(rule.exposed(&grey(value))[..], grey(expected), "{value}");
+        assert_eq!(PLAIN.exposed(&grey(value))[..], grey(value), "{value}, without the rule");
+    }
+    // One factor for all samples, so colours keep their proportions; what becomes too bright is clipped.
+    let mut half = [[20, 40, 60]; 224 * 224];
+    half[..1000].fill([200, 100, 50]);
+    let half = half.as_flattened();
+    let seen = rule.exposed(half);
+    let gain = f64::from(seen[3 * 5000 + 2]) / 60.0;
+    assert!((2.0..2.6).contains(&gain), "{gain}");
+    assert_eq!((seen[0], seen[3 * 5000]), (255, (20.0 * gain).round() as u8));
+    let tensor = rule.tensor(&RgbImage::from_raw(224, 224, half.to_vec()).unwrap()).unwrap();
+    assert_eq!(tensor, rule.normalise(&seen));
+}
+
+#[test]
+fn exposures_that_make_no_sense_are_refused() {
+    for (target, most) in [(0.0, 3.0), (256.0, 3.0), (f32::NAN, 3.0), (90.0, 0.5), (90.0, 17.0), (90.0, f32::NAN)] {
+        let rule = Preprocess { exposure: Some(Exposure { target, most }), ..PLAIN };
+        assert!(rule.check().is_err_and(|reason| reason.contains("target")), "{target} {most}");
+    }
+    assert!(Preprocess { exposure: Some(Exposure::DUSK), ..PLAIN }.check().is_ok());
+    // Files from before the rule have none.
+    let before = serde_json::to_string(&PLAIN).unwrap();
+    assert!(!before.contains("exposure") && serde_json::from_str::<Preprocess>(&before).unwrap() == PLAIN);
 }
 
 #[test]

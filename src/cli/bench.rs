@@ -10,7 +10,7 @@ use tract_onnx::pb::{ModelProto, tensor_proto::DataType};
 use super::{Exit, Failure, ModelArgs};
 use crate::model::Classifier;
 use crate::nn::runtime::parse_threads;
-use crate::nn::{NodeTime, Options};
+use crate::nn::{File, NodeTime, Options};
 use crate::samples::SAMPLES;
 use crate::vision;
 
@@ -99,11 +99,13 @@ fn measure(args: &Args, options: Options) -> Result<(Line, Classifier), Failure>
     let bytes = args.model.bytes()?;
     let failure = |error: anyhow::Error| Failure { exit: Exit::Model, error };
     let start = Instant::now();
-    let mut proto = crate::nn::decode(&bytes).map_err(|e| failure(e.into()))?;
+    let mut file = File::decode(&bytes).map_err(|e| failure(e.into()))?;
     if args.dense {
-        fill_with_dense_weights(&mut proto);
+        let mut message = file.into_message();
+        fill_with_dense_weights(&mut message);
+        file = message.into();
     }
-    let classifier = Classifier::from_proto(proto, options).map_err(|e| failure(e.into()))?;
+    let classifier = Classifier::from_file(file, options).map_err(|e| failure(e.into()))?;
     let load = start.elapsed();
     drop(bytes);
     let preprocess = &classifier.metadata().preprocess;

@@ -9,9 +9,8 @@ mod reading;
 
 use image::RgbImage;
 use thiserror::Error;
-use tract_onnx::pb::ModelProto;
 
-use crate::nn::{self, Network, NetworkError, Options, Port};
+use crate::nn::{File, Network, NetworkError, Options, Port};
 use crate::vision::Preprocess;
 use crate::vision::preprocess::Table;
 use crate::vision::quality::{self, Flaw};
@@ -86,16 +85,17 @@ impl Classifier {
     /// # Errors
     /// [`ModelError`] says what was expected and what was found; nothing is loaded half.
     pub fn from_bytes(bytes: &[u8], options: Options) -> Result<Self, ModelError> {
-        Self::from_proto(nn::decode(bytes)?, options)
+        Self::from_file(File::decode(bytes)?, options)
     }
 
-    /// As [`Self::from_bytes`], for a decoded file. Takes the message, so that tensors can be dropped as they are packed.
+    /// As [`Self::from_bytes`], for a decoded file or message.
     ///
     /// # Errors
     /// As [`Self::from_bytes`].
-    pub fn from_proto(proto: ModelProto, options: Options) -> Result<Self, ModelError> {
-        let metadata = Metadata::from_props(proto.metadata_props.iter().map(|prop| (prop.key.as_str(), prop.value.as_str())))?;
-        let network = Network::load(proto, options)?;
+    pub fn from_file<'a>(file: impl Into<File<'a>>, options: Options) -> Result<Self, ModelError> {
+        let file = file.into();
+        let metadata = Metadata::from_props(file.properties())?;
+        let network = Network::load(file, options)?;
         let order = check_ports(&network, &metadata)?;
         log::info!(
             "model of pawgate-tools {}: {} labels, gate accepts from {}",
@@ -157,9 +157,10 @@ impl Classifier {
     pub fn infer_pixels(&self, preprocess: &Preprocess, pixels: &[u8]) -> Result<Scores, ModelError> {
         let same = preprocess.normalises_like(&self.metadata.preprocess);
         let other = if same { None } else { table(&self.network, preprocess) };
+        let exposed = preprocess.exposed(pixels);
         let mut outputs = match other.as_ref().or(self.table.as_ref()) {
-            Some(table) => self.network.run_pixels(|target| table.fill(pixels, target))?,
-            None => self.network.run(&preprocess.normalise(pixels))?,
+            Some(table) => self.network.run_pixels(|target| table.fill(&exposed, target))?,
+            None => self.network.run(&preprocess.normalise(&exposed))?,
         };
         let [breed, pet, embedding] = self.order.map(|index| std::mem::take(&mut outputs[index]));
         for (name, values) in OUTPUTS.into_iter().zip([&breed, &pet, &embedding]) {

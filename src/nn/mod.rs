@@ -5,6 +5,7 @@
 //!
 //! | module | does |
 //! |---|---|
+//! | [`file`] | bytes → message, weights left where they are |
 //! | [`lower`] | ONNX patterns → integer operators |
 //! | [`ops`] | the operators, as tract has them |
 //! | [`kernels`] | their arithmetic, for each instruction set |
@@ -12,6 +13,7 @@
 //!
 //! A network in floats goes to tract as it is. Dependencies point downwards only.
 
+pub mod file;
 pub mod kernels;
 pub mod lower;
 pub mod ops;
@@ -28,6 +30,7 @@ use tract_core::prelude::{
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::InferenceModelExt;
 
+pub use file::File;
 use kernels::Pixel;
 pub use profile::NodeTime;
 pub use runtime::Options;
@@ -89,38 +92,32 @@ struct Integers {
     input: lower::Input,
 }
 
-/// Decodes an ONNX file.
+/// Decodes an ONNX file whole; [`File::decode`] copies no weights.
 ///
 /// # Errors
-/// [`NetworkError::NotOnnx`] when the bytes are not an ONNX message, or a cut one.
+/// As [`File::decode`].
 pub fn decode(bytes: &[u8]) -> Result<ModelProto, NetworkError> {
-    let proto = tract_onnx::onnx()
-        .proto_model_for_read(&mut std::io::Cursor::new(bytes))
-        .map_err(|e| NetworkError::NotOnnx(format!("{e:#}")))?;
-    if proto.graph.is_none() {
-        return Err(NetworkError::NotOnnx("the message holds no graph".into()));
-    }
-    Ok(proto)
+    File::decode(bytes).map(File::into_message)
 }
 
 impl Network {
-    /// Loads the graph of `proto`, whose tensors must lie in the file itself. Takes the message, so that tensors can be dropped
-    /// as they are packed.
+    /// Loads the graph of a file, or of a message, whose tensors must not lie in other files.
     ///
     /// # Errors
     /// [`NetworkError::Graph`], [`NetworkError::Lower`] or [`NetworkError::Unsupported`], naming the node or tensor;
     /// [`NetworkError::Runtime`] when `options` cannot be had.
-    pub fn load(proto: ModelProto, options: Options) -> Result<Self, NetworkError> {
-        validate::graph(&proto).map_err(NetworkError::Graph)?;
-        let graph = proto.graph.as_ref().expect("checked by validate::graph");
+    pub fn load<'a>(file: impl Into<File<'a>>, options: Options) -> Result<Self, NetworkError> {
+        let file = file.into();
+        validate::graph(&file.message).map_err(NetworkError::Graph)?;
+        let graph = file.message.graph.as_ref().expect("checked by validate::graph");
         let input_name = validate::inputs(graph)[0].name.clone();
         let output_names: Vec<String> = graph.output.iter().map(|o| o.name.clone()).collect();
         if options.floats || !lower::is_quantised(graph) {
-            return Self::floats(&proto, input_name, &output_names);
+            return Self::floats(&file.into_message(), input_name, &output_names);
         }
         let runtime = Runtime::new(options)?;
         log::info!("int8 kernels: {}, {} threads", runtime.kernels().isa(), runtime.threads());
-        let lower::Lowered { model, input } = lower::lower(proto, &runtime)?;
+        let lower::Lowered { model, input } = lower::lower(file, &runtime)?;
         let typed = model.into_optimized().map_err(unsupported)?;
         let [height, width] = input.picture.size;
         let port = Port { name: input_name, shape: vec![1, input.picture.channels, height, width] };

@@ -19,7 +19,11 @@ pub(super) fn graph(proto: &ModelProto) -> Result<(), String> {
         let names: Vec<_> = inputs.iter().map(|i| i.name.as_str()).collect();
         return Err(format!("expected one input, found {}: {names:?}", inputs.len()));
     }
+    let mut names = HashSet::new();
     for tensor in &graph.initializer {
+        if !names.insert(tensor.name.as_str()) {
+            return Err(format!("tensor `{}` stands twice", tensor.name));
+        }
         if tensor.data_location == Some(DataLocation::External as i32) || !tensor.external_data.is_empty() {
             return Err(format!("tensor `{}` lies in another file; pawgate takes single-file models", tensor.name));
         }

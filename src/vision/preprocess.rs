@@ -2,11 +2,14 @@
 //!
 //! The rule is a property of the model (it is written into the model file), not a setting of the caller.
 
+use std::borrow::Cow;
+
 use fast_image_resize::images::{CroppedImage, Image, ImageRef};
 use fast_image_resize::{CropBoxError, FilterType, PixelType, ResizeAlg, ResizeError, ResizeOptions, Resizer};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
+use super::quality;
 use super::region::PixelBox;
 
 /// How a picture of any shape becomes a square.
@@ -23,7 +26,30 @@ pub enum ResizeRule {
     Plain,
 }
 
-/// Size, cut and normalisation of the input tensor.
+/// Brightening of dark pictures. A camera at dusk gives such pictures, a data set hardly any; brightened, they are noisy instead of
+/// dark, which a network bears better.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exposure {
+    /// Mean brightness, 0…255, to which darker pictures are brought.
+    pub target: f32,
+    /// What a sample is multiplied by at most.
+    pub most: f32,
+}
+
+impl Exposure {
+    /// What the tools train with. Of the lightness of a data set's darker pictures; a picture in an eighth of the light needs
+    /// about 2.5.
+    pub const DUSK: Self = Self { target: 90.0, most: 3.0 };
+
+    /// What the samples of a picture of this mean brightness are multiplied by; at least 1.
+    fn gain(self, brightness: f32) -> f32 {
+        // Black stays black, whatever it is multiplied by.
+        (self.target / brightness.max(1.0)).clamp(1.0, self.most)
+    }
+}
+
+/// Size, cut, brightening and normalisation of the input tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocess {
@@ -31,6 +57,9 @@ pub struct Preprocess {
     pub size: u32,
     /// How the picture becomes a square.
     pub resize: ResizeRule,
+    /// How dark pictures are brightened, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposure: Option<Exposure>,
     /// Channel means in RGB order, for samples in 0…1.
     pub mean: [f32; 3],
     /// Channel standard deviations in RGB order, for samples in 0…1.
@@ -38,9 +67,9 @@ pub struct Preprocess {
 }
 
 impl Preprocess {
-    /// 224×224, ImageNet mean and standard deviation, as both backbones' papers have it.
+    /// 224×224, ImageNet mean and standard deviation, as both backbones' papers have it; dark pictures stay dark.
     pub const fn imagenet(resize: ResizeRule) -> Self {
-        Self { size: 224, resize, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
+        Self { size: 224, resize, exposure: None, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
     }
 
     /// Says what is wrong with values read from a file, or nothing.
@@ -55,6 +84,11 @@ impl Preprocess {
             && !(self.size..=4096).contains(&short_side)
         {
             return Err(format!("short side {short_side} is not in {}…4096", self.size));
+        }
+        if let Some(exposure) = self.exposure
+            && !((1.0..=255.0).contains(&exposure.target) && (1.0..=16.0).contains(&exposure.most))
+        {
+            return Err(format!("{exposure:?}: the target is in 1…255, the most in 1…16"));
         }
         if !self.mean.iter().all(|m| (0.0..=1.0).contains(m)) {
             return Err(format!("mean {:?} is not in 0…1", self.mean));
@@ -106,6 +140,16 @@ impl Preprocess {
         Ok(square.into_vec())
     }
 
+    /// The square as the network is to see it: brightened, if it is dark and the model wants that.
+    pub fn exposed<'a>(&self, pixels: &'a [u8]) -> Cow<'a, [u8]> {
+        let gain = self.exposure.map_or(1.0, |exposure| exposure.gain(quality::brightness(pixels).0));
+        if gain <= 1.0 {
+            return pixels.into();
+        }
+        let brightened: [u8; 256] = std::array::from_fn(|value| (value as f32 * gain).round() as u8);
+        pixels.iter().map(|&value| brightened[usize::from(value)]).collect()
+    }
+
     /// Normalises `size`×`size` channels-last RGB to `(v / 255 − mean) / std`, channels first.
     ///
     /// # Panics
@@ -132,12 +176,12 @@ impl Preprocess {
         Table(std::array::from_fn(|channel| std::array::from_fn(|value| entry(channel, value))))
     }
 
-    /// The picture as the network takes it: f32 \[3, size, size\], RGB, normalised.
+    /// The picture as the network takes it: f32 \[3, size, size\], RGB, brightened where the model wants that, normalised.
     ///
     /// # Errors
     /// As [`Self::pixels`].
     pub fn tensor(&self, picture: &RgbImage) -> Result<Vec<f32>, ResizeError> {
-        Ok(self.normalise(&self.pixels(picture)?))
+        Ok(self.normalise(&self.exposed(&self.pixels(picture)?)))
     }
 }
 

@@ -16,6 +16,7 @@
 
 pub mod conv;
 pub mod depthwise;
+pub mod linear;
 pub mod pool;
 pub mod requant;
 pub mod stage;

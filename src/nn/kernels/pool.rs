@@ -1,6 +1,5 @@
 //! Pooling. A thousandth of the network's time: portable code that the compiler vectorises.
 
-use super::requant::Range;
 use super::{Pixel, Storage};
 
 /// Maximum over the taps of a window: `output[i] = max(input[i + tap])`, channel by channel, on a staged plane whose padding is
@@ -25,15 +24,16 @@ pub fn max(storage: Storage, input: &[Pixel], taps: &[usize], output: &mut [Pixe
     }
 }
 
-/// Mean over a plane, requantised: `store((Σ x − count · z_x) · multiplier)` with `multiplier = s_x / (s_y · count)`. Four channels.
-pub fn mean(storage: Storage, zero_point: i32, plane: &[Pixel], multiplier: f32, range: &Range) -> [i32; 4] {
+/// Mean over a plane: `(Σ x − count · z_x) as f32 · (s_x / count)`, rounded twice. Four channels.
+pub fn mean(storage: Storage, zero_point: i32, plane: &[Pixel], scale: f32) -> [f32; 4] {
     let mut sums = [0i32; 4];
     for pixel in plane {
         for (sum, &byte) in sums.iter_mut().zip(pixel) {
             *sum += storage.number(byte) - zero_point;
         }
     }
-    sums.map(|sum| range.store(sum as f32 * multiplier))
+    let multiplier = scale / plane.len() as f32;
+    sums.map(|sum| sum as f32 * multiplier)
 }
 
 #[cfg(test)]
@@ -51,12 +51,11 @@ mod tests {
     }
 
     #[test]
-    fn means_round_half_to_even() {
-        let range = Range { min: 0.0, max: 255.0, zero_point: 0 };
-        let plane = [[1, 2, 255, 0], [2, 3, 255, 0]];
-        assert_eq!(mean(Storage::U8, 0, &plane, 0.5, &range), [2, 2, 255, 0]);
-        let signed = Range { zero_point: -128, ..range };
+    fn means_do_not_depend_on_storage() {
+        let plane = [[1, 2, 255, 7], [2, 3, 255, 4]];
+        let expected = [-0.75, -0.25, 126.0, 1.25];
+        assert_eq!(mean(Storage::U8, 3, &plane, 0.5), expected);
         let flipped = plane.map(|p| p.map(|b| b ^ 0x80));
-        assert_eq!(mean(Storage::I8, -128, &flipped, 0.5, &signed), [2 - 128, 2 - 128, 127, -128]);
+        assert_eq!(mean(Storage::I8, 3 - 128, &flipped, 0.5), expected);
     }
 }

@@ -11,14 +11,11 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, node: &Arc<NodeProto>, target: 
     let fused = usize::from(position(&names[1]) > position(&names[0]));
     let Some(layer) = lowering.pending.remove(&names[fused]) else { return standalone(lowering, node, target) };
     let other = lowering.value(node, &names[1 - fused])?;
-    if other.flat {
-        return fail(node, "adds pooled features");
-    }
     layer.wire(lowering, Some(Addition { other, target }))
 }
 
 fn standalone(lowering: &mut Lowering<'_>, node: &Arc<NodeProto>, target: Target) -> Outcome<()> {
-    let (a, b) = (lowering.read_planes(node, 0)?, lowering.read_planes(node, 1)?);
+    let (a, b) = (lowering.read(node, 0)?, lowering.read(node, 1)?);
     if a.picture != b.picture {
         return fail(node, format!("adds {:?} and {:?}", a.picture, b.picture));
     }
@@ -26,6 +23,6 @@ fn standalone(lowering: &mut Lowering<'_>, node: &Arc<NodeProto>, target: Target
     let sum = target.sum(a.affine, b.affine, storage);
     let op = Add::new(lowering.runtime, a.picture, storage.of(a.affine.zero_point), sum);
     let outlet = lowering.wire(node, |l| l.model.wire_node(&node.name, op, &[a.outlet, b.outlet]))?[0];
-    lowering.values.insert(target.name, Value { outlet, picture: a.picture, affine: target.affine, flat: false });
+    lowering.values.insert(target.name, Value { outlet, picture: a.picture, affine: target.affine });
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! Concat of tensors that share a scale → one copy. Constants among the inputs (a border) become constants of the graph.
 
 use super::message::int;
+use std::borrow::Cow;
+
 use super::*;
 use crate::nn::ops::concat::{Axis, Concat};
 use crate::nn::runtime::LINE;
@@ -24,7 +26,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, node: &Arc<NodeProto>, target: 
         let op = Concat::new(l.runtime, pictures, axis)?;
         Ok((op.output(), l.model.wire_node(&node.name, op, &outlets)?[0]))
     })?;
-    lowering.values.insert(target.name, Value { outlet, picture, affine: target.affine, flat: false });
+    lowering.values.insert(target.name, Value { outlet, picture, affine: target.affine });
     Ok(())
 }
 
@@ -32,11 +34,12 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, node: &Arc<NodeProto>, target: 
 fn input(lowering: &mut Lowering<'_>, node: &Arc<NodeProto>, index: usize) -> Outcome<Value> {
     let name = lowering.quantised_name(node, index)?;
     if lowering.message.constant(&name).is_none() {
-        return lowering.read_planes(node, index);
+        return lowering.read(node, index);
     }
     let dequantize = lowering.message.maker(&node.input[index]).expect("quantised_name found it");
     let affine = lowering.message.affine(&dequantize)?;
-    let values = lowering.message.bytes(&name, DataType::Uint8).or_else(|reason| fail(&dequantize, reason))?;
+    let values = lowering.message.bytes(&name, DataType::Uint8).map(Cow::into_owned);
+    let values = values.or_else(|reason| fail(&dequantize, reason))?;
     let dims = lowering.message.dims(&name);
     let [1, channels, height, width] = dims[..] else { return fail(node, format!("`{name}` is no picture")) };
     if dims.contains(&0) {
@@ -44,7 +47,7 @@ fn input(lowering: &mut Lowering<'_>, node: &Arc<NodeProto>, index: usize) -> Ou
     }
     let picture = Picture { channels, size: [height, width] };
     let outlet = lowering.wire(node, |l| l.model.add_const(&name, planes(l.runtime, picture, affine, &values)?))?;
-    Ok(Value { outlet, picture, affine, flat: false })
+    Ok(Value { outlet, picture, affine })
 }
 
 /// u8 `[channels][height][width]` as a tensor of planes.

@@ -60,7 +60,12 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, node: &Arc<NodeProto>, target: 
 }
 
 /// A constant behind a DequantizeLinear: its name, its scales, one a channel of axis 0. Symmetric.
-fn constant(lowering: &Lowering<'_>, node: &Arc<NodeProto>, index: usize, data_type: DataType) -> Outcome<(String, Vec<f32>)> {
+pub(super) fn constant(
+    lowering: &Lowering<'_>,
+    node: &Arc<NodeProto>,
+    index: usize,
+    data_type: DataType,
+) -> Outcome<(String, Vec<f32>)> {
     let name = lowering.quantised_name(node, index)?;
     let dequantize = lowering.message.maker(&node.input[index]).expect("quantised_name found it");
     let scales = dequantize.input.get(1).map_or(Err("has no scale".into()), |scale| lowering.message.floats(scale));
@@ -79,7 +84,7 @@ fn constant(lowering: &Lowering<'_>, node: &Arc<NodeProto>, index: usize, data_t
 }
 
 fn describe(lowering: &mut Lowering<'_>, node: &Arc<NodeProto>, target: Target) -> Outcome<Layer> {
-    let input = lowering.read_planes(node, 0)?;
+    let input = lowering.read(node, 0)?;
     let (weight, scales) = constant(lowering, node, 1, DataType::Int8)?;
     let [outputs, per_group, height, width] = lowering.message.dims(&weight)[..] else {
         return fail(node, format!("its weight has the shape {:?}; expected four dimensions", lowering.message.dims(&weight)));
@@ -133,7 +138,6 @@ impl Layer {
         let node = Arc::clone(&self.node);
         let bytes = lowering.message.bytes(&self.weight, DataType::Int8).or_else(|reason| fail(&node, reason))?;
         let weights: Vec<i8> = bytes.iter().map(|&b| b as i8).collect();
-        drop(bytes);
         lowering.message.drop_constant(&self.weight);
         let kernel = weights.len() / self.outputs;
         if weights.contains(&i8::MIN) || kernel > 1 << 15 {
@@ -155,7 +159,7 @@ impl Layer {
             })
         })?;
         let target = addition.map_or(self.target, |a| a.target);
-        let value = Value { outlet: outlet[0], picture: output, affine: target.affine, flat: false };
+        let value = Value { outlet: outlet[0], picture: output, affine: target.affine };
         lowering.values.insert(target.name, value);
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The ONNX message as lowering looks at it: who makes a tensor, who reads it, constants by name, attributes.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -7,20 +8,24 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{ModelProto, NodeProto, TensorProto, ValueInfoProto};
 
 use super::{Affine, Outcome, fail};
+use crate::nn::file::{File, Weights};
 
-pub(super) struct Message {
+pub(super) struct Message<'a> {
     /// Everything that is left of the message: no nodes, no tensors.
     rest: ModelProto,
     nodes: Vec<Arc<NodeProto>>,
     constants: HashMap<String, TensorProto>,
+    /// Raw data of those constants that have none of their own.
+    weights: Weights<'a>,
     /// Index of the node that makes a tensor.
     makers: HashMap<String, usize>,
     readers: HashMap<String, usize>,
 }
 
-impl Message {
-    /// Takes the message apart.
-    pub(super) fn new(mut proto: ModelProto) -> Self {
+impl<'a> Message<'a> {
+    /// Takes the file apart.
+    pub(super) fn new(file: File<'a>) -> Self {
+        let File { message: mut proto, weights } = file;
         let graph = proto.graph.get_or_insert_default();
         let nodes: Vec<_> = std::mem::take(&mut graph.node).into_iter().map(Arc::new).collect();
         let constants = std::mem::take(&mut graph.initializer).into_iter().map(|t| (t.name.clone(), t)).collect();
@@ -31,7 +36,7 @@ impl Message {
             node.input.iter().for_each(|name| *readers.entry(name.clone()).or_default() += 1);
         }
         graph.output.iter().for_each(|output| *readers.entry(output.name.clone()).or_default() += 1);
-        Self { rest: proto, nodes, constants, makers, readers }
+        Self { rest: proto, nodes, constants, weights, makers, readers }
     }
 
     pub(super) fn nodes(&self) -> &[Arc<NodeProto>] {
@@ -109,27 +114,41 @@ impl Message {
         }
     }
 
+    /// A constant with its raw data, for tract.
+    pub(super) fn whole_constant(&self, name: &str) -> Option<TensorProto> {
+        let mut tensor = self.constant(name)?.clone();
+        tensor.raw_data = self.raw(&tensor).to_vec();
+        Some(tensor)
+    }
+
+    fn raw<'t>(&'t self, tensor: &'t TensorProto) -> &'t [u8] {
+        if tensor.raw_data.is_empty() { self.weights.get(&tensor.name).copied().unwrap_or_default() } else { &tensor.raw_data }
+    }
+
     /// Values of a constant f32 tensor.
     pub(super) fn floats(&self, name: &str) -> Result<Vec<f32>, String> {
         let tensor = self.typed(name, DataType::Float)?;
-        let raw = || tensor.raw_data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        let values: Vec<f32> = if tensor.raw_data.is_empty() { tensor.float_data.clone() } else { raw() };
+        let raw = self.raw(tensor);
+        let chunks = || raw.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let values: Vec<f32> = if raw.is_empty() { tensor.float_data.clone() } else { chunks() };
         check_length(tensor, values.len() * 4, values)
     }
 
     /// Values of a constant i32 tensor.
     pub(super) fn integers(&self, name: &str) -> Result<Vec<i32>, String> {
         let tensor = self.typed(name, DataType::Int32)?;
-        let raw = || tensor.raw_data.as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b)).collect();
-        let values: Vec<i32> = if tensor.raw_data.is_empty() { tensor.int32_data.clone() } else { raw() };
+        let raw = self.raw(tensor);
+        let chunks = || raw.as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b)).collect();
+        let values: Vec<i32> = if raw.is_empty() { tensor.int32_data.clone() } else { chunks() };
         check_length(tensor, values.len() * 4, values)
     }
 
     /// Bytes of a constant u8 or i8 tensor.
-    pub(super) fn bytes(&self, name: &str, data_type: DataType) -> Result<Vec<u8>, String> {
+    pub(super) fn bytes(&self, name: &str, data_type: DataType) -> Result<Cow<'_, [u8]>, String> {
         let tensor = self.typed(name, data_type)?;
+        let raw = self.raw(tensor);
         let typed = || tensor.int32_data.iter().map(|&v| v as u8).collect();
-        let values: Vec<u8> = if tensor.raw_data.is_empty() { typed() } else { tensor.raw_data.clone() };
+        let values: Cow<'_, [u8]> = if raw.is_empty() { typed() } else { raw.into() };
         check_length(tensor, values.len(), values)
     }
 
@@ -147,7 +166,7 @@ impl Message {
     pub(super) fn affine(&self, node: &Arc<NodeProto>) -> Outcome<Affine> {
         let affine = || {
             let [_, scale, zero_point] = &node.input[..] else { return Err("needs a scale and a zero point".into()) };
-            match (&self.floats(scale)?[..], &self.bytes(zero_point, DataType::Uint8)?[..]) {
+            match (&self.floats(scale)?[..], &*self.bytes(zero_point, DataType::Uint8)?) {
                 (&[scale], &[zero_point]) if scale.is_normal() && scale > 0.0 => Ok(Affine { scale, zero_point }),
                 (&[scale], [_]) => Err(format!("the scale {scale} is not a positive number")),
                 _ => Err("activations have one scale and one zero point".to_owned()),
@@ -187,6 +206,6 @@ pub(super) fn sizes<const N: usize>(node: &Arc<NodeProto>, name: &str, default: 
 }
 
 /// A text attribute.
-pub(super) fn text<'a>(node: &'a NodeProto, name: &str) -> Option<std::borrow::Cow<'a, str>> {
+pub(super) fn text<'a>(node: &'a NodeProto, name: &str) -> Option<Cow<'a, str>> {
     node.attribute.iter().find(|a| a.name == name).map(|a| String::from_utf8_lossy(&a.s))
 }

@@ -19,8 +19,9 @@ use std::sync::Arc;
 
 use thiserror::Error;
 use tract_core::internal::*;
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
+use tract_onnx::pb::{GraphProto, NodeProto};
 
+use super::file::File;
 use super::kernels::Storage;
 use super::kernels::requant::{Range, Residual};
 use super::ops::Picture;
@@ -102,10 +103,10 @@ pub(super) fn is_quantised(graph: &GraphProto) -> bool {
     graph.node.iter().any(|node| node.op_type == "QuantizeLinear")
 }
 
-/// Lowers a checked message (`validate`), whose tensors are dropped as they are packed.
-pub(super) fn lower(proto: ModelProto, runtime: &Arc<Runtime>) -> Result<Lowered, LowerError> {
+/// Lowers a checked file (`validate`).
+pub(super) fn lower<'a>(file: File<'a>, runtime: &'a Arc<Runtime>) -> Result<Lowered, LowerError> {
     let mut lowering = Lowering {
-        message: Message::new(proto),
+        message: Message::new(file),
         runtime,
         model: TypedModel::default(),
         values: HashMap::new(),
@@ -129,12 +130,10 @@ struct Value {
     outlet: OutletId,
     picture: Picture,
     affine: Affine,
-    /// Whether it left the planes: `[1, channels, 1, 1]`, u8.
-    flat: bool,
 }
 
 struct Lowering<'a> {
-    message: Message,
+    message: Message<'a>,
     runtime: &'a Arc<Runtime>,
     model: TypedModel,
     /// By name of the quantised tensor.
@@ -171,7 +170,6 @@ impl Lowering<'_> {
             "Conv" => conv::lower(self, &node, target)?,
             "Add" => add::lower(self, &node, target)?,
             "MaxPool" => pool::max(self, &node, target)?,
-            "GlobalAveragePool" => pool::average(self, &node, target)?,
             "Concat" => concat::lower(self, &node, target)?,
             _ => fail(&node, "has no integer form (it stands between DequantizeLinear and QuantizeLinear)")?,
         }
@@ -193,7 +191,7 @@ impl Lowering<'_> {
         let picture = Picture { channels, size: [height, width] };
         let outlet = self.wire(quantize, |lowering| lowering.model.add_source(name, picture.fact(lowering.runtime)))?;
         self.input = Some(Input { picture, affine, storage: self.runtime.storage() });
-        self.values.insert(quantize.output[0].clone(), Value { outlet, picture, affine, flat: false });
+        self.values.insert(quantize.output[0].clone(), Value { outlet, picture, affine });
         Ok(())
     }
 
@@ -246,15 +244,6 @@ impl Lowering<'_> {
             Some(value) => Ok(*value),
             None => fail(reader, format!("reads `{name}`, which is not a quantised tensor")),
         }
-    }
-
-    /// As [`Self::read`], for operators on planes.
-    fn read_planes(&mut self, node: &Arc<NodeProto>, index: usize) -> Outcome<Value> {
-        let value = self.read(node, index)?;
-        if value.flat {
-            return fail(node, "reads pooled features; pawgate computes pictures in integers only before global pooling");
-        }
-        Ok(value)
     }
 
     /// Adds to the graph; what tract or an operator's constructor refuses is `node`'s error.

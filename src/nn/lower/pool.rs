@@ -8,7 +8,7 @@ use crate::nn::ops::max_pool::MaxPool;
 
 pub(super) fn max(lowering: &mut Lowering<'_>, node: &Arc<NodeProto>, target: Target) -> Outcome<()> {
     target.require_no_activation(node)?;
-    let input = lowering.read_planes(node, 0)?;
+    let input = lowering.read(node, 0)?;
     if input.affine != target.affine {
         return fail(node, "changes the scale; a maximum keeps it");
     }
@@ -20,20 +20,21 @@ pub(super) fn max(lowering: &mut Lowering<'_>, node: &Arc<NodeProto>, target: Ta
         let op = MaxPool::new(l.runtime, input.picture, window)?;
         Ok((op.output(), l.model.wire_node(&node.name, op, &[input.outlet])?[0]))
     })?;
-    lowering.values.insert(target.name, Value { outlet, picture, affine: target.affine, flat: false });
+    lowering.values.insert(target.name, Value { outlet, picture, affine: target.affine });
     Ok(())
 }
 
-pub(super) fn average(lowering: &mut Lowering<'_>, node: &Arc<NodeProto>, target: Target) -> Outcome<()> {
-    let input = lowering.read_planes(node, 0)?;
-    let storage = lowering.runtime.storage();
-    let multiplier = input.affine.scale / (target.affine.scale * input.picture.pixels() as f32);
-    // The head reads what the file says: u8.
-    let range = target.affine.range(target.activation, Storage::U8);
-    let zero_point = storage.of(input.affine.zero_point);
-    let op = GlobalAveragePool::new(lowering.runtime, input.picture, zero_point, multiplier, range);
+/// Pooled features: f32 `[1, channels, 1, 1]`.
+pub(super) struct Mean {
+    pub(super) outlet: OutletId,
+    pub(super) channels: usize,
+}
+
+/// Not quantised again: most of what a mean of small numbers tells would be lost in 8 bits.
+pub(super) fn average(lowering: &mut Lowering<'_>, node: &Arc<NodeProto>) -> Outcome<Mean> {
+    let input = lowering.read(node, 0)?;
+    let zero_point = lowering.runtime.storage().of(input.affine.zero_point);
+    let op = GlobalAveragePool::new(lowering.runtime, input.picture, zero_point, input.affine.scale);
     let outlet = lowering.wire(node, |l| l.model.wire_node(&node.name, op, &[input.outlet]))?[0];
-    let picture = Picture { channels: input.picture.channels, size: [1, 1] };
-    lowering.values.insert(target.name, Value { outlet, picture, affine: target.affine, flat: true });
-    Ok(())
+    Ok(Mean { outlet, channels: input.picture.channels })
 }

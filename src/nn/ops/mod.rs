@@ -2,13 +2,14 @@
 //! [`super::kernels`].
 //!
 //! Tensors between them are `[planes, pixels, 4]`, u8 or i8 as the kernels store them ([`super::kernels`] explains the layout);
-//! only [`average_pool`] leaves it. An operator does not know names or scales of an ONNX file ([`super::lower`] does).
+//! only [`average_pool`] leaves it, for the floats of the head ([`linear`]). An operator does not know names or scales of an ONNX file ([`super::lower`] does).
 
 pub mod add;
 pub mod average_pool;
 pub mod concat;
 pub mod conv;
 pub mod depthwise;
+pub mod linear;
 pub mod max_pool;
 
 use std::sync::Arc;
