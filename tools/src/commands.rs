@@ -7,6 +7,7 @@ use burn::backend::{Autodiff, NdArray};
 use clap::{Parser, Subcommand};
 use pawgate::model::{Classifier, WeightsOrigin};
 use pawgate::nn::Options;
+use tract_onnx::pb::ModelProto;
 
 use crate::conditions::Condition;
 use crate::data::load_negatives;
@@ -146,6 +147,9 @@ struct QuantizeArgs {
     data: DataArgs,
     #[command(flatten)]
     calibration: CalibrationArgs,
+    /// Keep the quantised backbones of this model, made from the same network, and only give it the head.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["estimator", "equalise", "sensitivity"])]
+    body: Option<PathBuf>,
     /// The model to write.
     #[arg(long, value_name = "FILE", default_value = "work/model-int8.onnx")]
     out: PathBuf,
@@ -226,7 +230,10 @@ impl Cli {
             Command::Fetch(args) => fetch::run(&args),
             Command::Build(args) => build(&args.weights, args.imagenet, &args.out),
             Command::Train(args) => train(&args.network, &args.data, &args.recipe, &args.protocol.protocol()?, &args.out),
-            Command::Quantize(args) => quantize(&args.network, &args.head, &args.data, &args.calibration, &args.out),
+            Command::Quantize(args) => match &args.body {
+                Some(body) => exchange_head(&args.network, &args.head, body, &args.out),
+                None => quantize(&args.network, &args.head, &args.data, &args.calibration, &args.out),
+            },
             Command::Evaluate(args) => evaluate(&args, &Protocol::default()),
             Command::Report(args) => make_report(&args),
             Command::Recipe(args) => recipe(&args),
@@ -337,13 +344,7 @@ fn train(
 
 fn quantize(network: &Path, head: &Path, data: &DataArgs, args: &CalibrationArgs, out: &Path) -> anyhow::Result<()> {
     ensure!(args.calibration >= 8 && args.held_out >= 8, "--calibration and --held-out need at least 8 pictures each");
-    let (model, bytes) = quantize::read_network(network)?;
-    let head = TrainedHead::load(head)?;
-    ensure!(
-        head.record.network_sha256 == sha256(&bytes),
-        "the head was trained on another network than {}: train it again",
-        network.display()
-    );
+    let (model, head) = network_and_head(network, head)?;
     ensure!(head.record.preprocess == data.preprocess(), "the head was trained with another --resize");
     let [calibration, held_out] = calibration_pictures(data, args)?;
     let options = QuantizeOptions {
@@ -352,12 +353,12 @@ fn quantize(network: &Path, head: &Path, data: &DataArgs, args: &CalibrationArgs
         sensitivity: args.sensitivity,
     };
     let outcome = quantize::quantise(&model, &head, &calibration, &held_out, &options)?;
-    println!("range estimator      channels   feature error  same breed   ({} held-out pictures)", held_out.len());
+    println!("range estimator      channels   feature error  score error  same breed   ({} held-out pictures)", held_out.len());
     for quality in &outcome.tried {
         let mark = if *quality == outcome.chosen { "  <- taken" } else { "" };
-        let (error, same) = (quality.feature_error * 100.0, quality.agreement * 100.0);
+        let [error, scores, same] = [quality.feature_error, quality.score_error, quality.agreement].map(|share| share * 100.0);
         let channels = if quality.equalised { "equalised" } else { "as is" };
-        println!("{:<20} {channels:<9} {error:>12.3} % {same:>9.1} %{mark}", quality.estimator);
+        println!("{:<20} {channels:<9} {error:>12.3} % {scores:>10.3} % {same:>9.1} %{mark}", quality.estimator);
     }
     if !outcome.sensitivity.is_empty() {
         println!("layer that alone is rounded             feature error  made by");
@@ -367,7 +368,30 @@ fn quantize(network: &Path, head: &Path, data: &DataArgs, args: &CalibrationArgs
     }
     let summary = outcome.weights;
     log::info!("{} of {} weight channels are exact in int8", summary.exact_channels, summary.channels);
-    let bytes = graph::encode(&outcome.model);
+    write_model(&outcome.model, out)
+}
+
+/// A network, and a head that was trained on it.
+fn network_and_head(network: &Path, head: &Path) -> anyhow::Result<(ModelProto, TrainedHead)> {
+    let (model, bytes) = quantize::read_network(network)?;
+    let head = TrainedHead::load(head)?;
+    ensure!(
+        head.record.network_sha256 == sha256(&bytes),
+        "the head was trained on another network than {}: train it again",
+        network.display()
+    );
+    Ok((model, head))
+}
+
+fn exchange_head(network: &Path, head: &Path, body: &Path, out: &Path) -> anyhow::Result<()> {
+    let (network, head) = network_and_head(network, head)?;
+    let (model, _) = quantize::read_network(body)?;
+    let model = quantize::with_head(&model, &network, &head).with_context(|| format!("cannot use {}", body.display()))?;
+    write_model(&model, out)
+}
+
+fn write_model(model: &ModelProto, out: &Path) -> anyhow::Result<()> {
+    let bytes = graph::encode(model);
     Classifier::from_bytes(&bytes, Options::SINGLE_THREADED).context("the finished model does not load")?;
     write_whole(out, &bytes)?;
     log::info!("wrote {} ({:.1} MB), SHA-256 {}", out.display(), bytes.len() as f64 / 1e6, sha256(&bytes));

@@ -152,7 +152,7 @@ impl Extractor {
             View::Mirrored => mirror(&self.preprocess.pixels(picture)?, self.preprocess.size as usize),
             View::Under(condition) => self.preprocess.pixels(&condition.apply(picture))?,
         };
-        let tensor = self.preprocess.normalise(&pixels);
+        let tensor = self.preprocess.normalise(&self.preprocess.exposed(&pixels));
         let values = self.network.run(&tensor)?.swap_remove(self.embedding);
         ensure!(values.iter().all(|v| v.is_finite()), "the network gives features that are not finite");
         Ok(values)

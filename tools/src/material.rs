@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use pawgate::vision::{Preprocess, ResizeRule};
+use pawgate::vision::{Exposure, Preprocess, ResizeRule};
 
 use crate::conditions::Condition;
 use crate::data::{Negative, PetSet, load_negatives};
@@ -56,10 +56,11 @@ impl DataArgs {
 
     /// The pre-processing that was asked for.
     pub fn preprocess(&self) -> Preprocess {
-        Preprocess::imagenet(match self.resize {
+        let preprocess = Preprocess::imagenet(match self.resize {
             Resize::Crop => ResizeRule::ShortSideCrop { short_side: 256 },
             Resize::Plain => ResizeRule::Plain,
-        })
+        });
+        Preprocess { exposure: Some(Exposure::DUSK), ..preprocess }
     }
 }
 

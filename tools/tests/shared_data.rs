@@ -159,6 +159,16 @@ fn the_whole_recipe_makes_a_working_model_twice_the_same() {
         std::fs::read(path(name)).unwrap()
     });
     assert!(heads[0] == heads[1], "the same seed gave two heads");
+    // A head is put on quantised backbones as `quantize` would have put it there.
+    let exchanged = |head: &str| {
+        let (network, body, out) = (path("first/fused.onnx"), path("first.onnx"), path("exchanged.onnx"));
+        let files = ["--network", &network, "--body", &body, "--head", &path(head), "--out", &out];
+        succeed(&[&["quantize", "--data", &path("pets"), "--negatives", &path("negatives")], &files[..]].concat());
+        std::fs::read(out).unwrap()
+    };
+    assert!(exchanged("first/head.safetensors") == model, "the head that was there gives another model");
+    let other = Classifier::from_bytes(&exchanged("one"), Options::default()).unwrap();
+    assert_eq!(other.metadata().provenance.training["method"]["recipe"], "paper");
 
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(path("first/evaluation.json")).unwrap()).unwrap();
     assert_eq!((&report["pets"], &report["pets_missing"], &report["broken"]), (&30.into(), &1.into(), &1.into()));

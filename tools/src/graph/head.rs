@@ -31,11 +31,11 @@ pub fn add(graph: &mut GraphBuilder, head: &TrainedHead) {
 fn add_best(graph: &mut GraphBuilder, best: &BestHead, breed_temperature: f32, pet_temperature: f32) {
     let pets = pet_count();
     let (mut seen, mut odds) = (vec!["embedding".to_owned()], vec![]);
-    for ((layer, name), range) in best.knowledge.layers().iter().zip(KNOWLEDGE).zip(PARTS) {
+    for ((rows, name), range) in best.knowledge.rows().iter().zip(KNOWLEDGE).zip(PARTS) {
         let own = slice(graph, &format!("{name}/features"), "embedding", range);
-        let logits = linear(graph, name, &own, layer);
+        let logits = graph.linear_int8(name, &own, rows);
         let of_pets = slice(graph, &format!("{name}/pets"), &logits, 0..pets);
-        let of_others = slice(graph, &format!("{name}/others"), &logits, pets..layer.bias.len());
+        let of_others = slice(graph, &format!("{name}/others"), &logits, pets..rows.scales.len());
         for group in [&of_pets, &of_others] {
             odds.push(reduce(graph, "ReduceLogSumExp", &format!("{group}/log_sum_exp"), group));
         }
@@ -88,7 +88,7 @@ mod tests {
     use pawgate::nn::{Network, Options};
 
     use super::*;
-    use crate::train::knowledge::Knowledge;
+    use crate::train::knowledge::{Knowledge, Rows};
     use crate::train::odds::Odds;
 
     /// The graph must say what the head says in Rust, which was measured.
@@ -102,12 +102,13 @@ mod tests {
             };
             (0..count).map(|_| next()).collect()
         };
-        let rows = |noise: &mut dyn FnMut(usize, f32) -> Vec<f32>, inputs: usize| Layer {
-            weight: noise(237 * inputs, 0.3),
-            bias: noise(237, 0.3),
+        let rows = |noise: &mut dyn FnMut(usize, f32) -> Vec<f32>, inputs: usize| {
+            let weights = noise(237 * inputs, 127.0).into_iter().map(|v| v as i8).collect();
+            let scales = noise(237, 1e-3).into_iter().map(|v| v.abs() + 1e-3).collect();
+            Rows::new(weights, scales, noise(237, 0.3)).unwrap()
         };
-        let layers = [rows(&mut noise, PARTS[0].len()), rows(&mut noise, PARTS[1].len())];
-        let knowledge = Knowledge::from_layers(layers).unwrap();
+        let rows = [rows(&mut noise, PARTS[0].len()), rows(&mut noise, PARTS[1].len())];
+        let knowledge = Knowledge::from_rows(rows).unwrap();
         let breed = Layer { weight: noise(3 * (FEATURES + 246), 2.0), bias: noise(3, 9.0) };
         let best = BestHead { knowledge, breed, odds: Odds { a: 0.5, b: 0.02, c: -0.8 } };
         // Below zero, where roots are none, the network's own features never are; the head must bear it.

@@ -7,6 +7,8 @@ pub mod head;
 mod mobilenet_v2;
 mod resnet50;
 
+use std::collections::HashSet;
+
 use prost::Message;
 use tract_onnx::pb::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
@@ -14,6 +16,7 @@ use tract_onnx::pb::{
     tensor_shape_proto::Dimension, tensor_shape_proto::dimension, type_proto,
 };
 
+use crate::train::knowledge::Rows;
 use crate::weights::{Conv, Linear, layout::Pads};
 
 /// Operator set of every file the tools write.
@@ -70,6 +73,30 @@ impl GraphBuilder {
     /// An empty graph of this name.
     pub fn new(name: &str) -> Self {
         Self { graph: GraphProto { name: name.into(), ..Default::default() } }
+    }
+
+    /// The part of `graph` that makes `tensor`, to be continued; it has no outputs yet. `None` when nothing makes it.
+    pub fn up_to(graph: &GraphProto, tensor: &str) -> Option<Self> {
+        let mut wanted = HashSet::from([tensor]);
+        let mut nodes: Vec<&NodeProto> = vec![];
+        // Nodes stand in the order in which they can be computed.
+        for node in graph.node.iter().rev() {
+            if node.output.iter().any(|output| wanted.contains(output.as_str())) {
+                wanted.extend(node.input.iter().map(String::as_str));
+                nodes.push(node);
+            }
+        }
+        if nodes.is_empty() {
+            return None;
+        }
+        let part = GraphProto {
+            name: graph.name.clone(),
+            input: graph.input.clone(),
+            node: nodes.into_iter().rev().cloned().collect(),
+            initializer: graph.initializer.iter().filter(|t| wanted.contains(t.name.as_str())).cloned().collect(),
+            ..Default::default()
+        };
+        Some(Self { graph: part })
     }
 
     /// Declares an f32 input.
@@ -151,6 +178,24 @@ impl GraphBuilder {
         let weight = self.constant_f32(&format!("{name}/weight"), &linear.weight.shape, &linear.weight.data);
         let bias = self.constant_f32(&format!("{name}/bias"), &[linear.bias.len()], &linear.bias);
         self.node("Gemm", name, &[input, &weight, &bias], &[("transB", Attr::Int(1))])
+    }
+
+    /// Adds a fully connected layer whose weights are 8-bit; activations are floats.
+    pub fn linear_int8(&mut self, name: &str, input: &str, rows: &Rows) -> Name {
+        let shape = [rows.scales.len(), rows.layer.inputs()];
+        let weights = rows.weights.iter().map(|&w| w as u8).collect();
+        let weight = self.constant(&format!("{name}/weight"), DataType::Int8, &shape, weights);
+        let weight = self.dequantise_rows(&weight, &rows.scales, DataType::Int8, vec![0; rows.scales.len()]);
+        let bias = self.constant_f32(&format!("{name}/bias"), &[shape[0]], &rows.layer.bias);
+        self.node("Gemm", name, &[input, &weight, &bias], &[("transB", Attr::Int(1))])
+    }
+
+    /// Dequantises a constant whose outermost dimension has a scale each; the bytes of the zero points are zeros.
+    pub fn dequantise_rows(&mut self, data: &str, scales: &[f32], data_type: DataType, zero_bytes: Vec<u8>) -> Name {
+        let scale = self.constant_f32(&format!("{data}/scale"), &[scales.len()], scales);
+        let zero_point = self.constant(&format!("{data}/zero_point"), data_type, &[scales.len()], zero_bytes);
+        let axis = [("axis", Attr::Int(0))];
+        self.node("DequantizeLinear", &format!("{data}/dequantised"), &[data, &scale, &zero_point], &axis)
     }
 
     fn shared_scalar(&mut self, name: &str, value: f32) -> Name {

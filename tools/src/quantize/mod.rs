@@ -34,6 +34,9 @@ pub struct Quality {
     pub equalised: bool,
     /// Root of the summed squared difference of int8 and fp32 features, over that of the fp32 features.
     pub feature_error: f64,
+    /// The same of the breed scores, each picture's mean taken off: what the estimator is chosen by, since the head does not weigh all
+    /// features alike. The share of pictures with another breed says too little, which are few.
+    pub score_error: f64,
     /// Share of pictures with the same likeliest breed.
     pub agreement: f64,
 }
@@ -211,7 +214,7 @@ pub struct Outcome {
 
 /// Quantises the fused network, adds the head, and describes the result.
 ///
-/// Each estimator is measured on `held_out`; the smallest feature error is taken. The first `options.sensitivity` pictures of `held_out` are
+/// Each estimator is measured on `held_out`; the smallest score error is taken. The first `options.sensitivity` pictures of `held_out` are
 /// used to measure what each layer costs by itself, which takes as many runs as there are layers.
 ///
 /// # Errors
@@ -244,9 +247,9 @@ pub fn quantise(
             let model = graph.finish(vec![]);
             let found = embeddings(&model, held_out, "int8 features of held-out pictures")?;
             let quality = compare(estimator, variant > 0, head, &expected, &found);
-            log::info!("{estimator}: feature error {:.4}, agreement {:.4}", quality.feature_error, quality.agreement);
+            log::info!("{estimator}: feature error {:.4}, score error {:.4}", quality.feature_error, quality.score_error);
             tried.push(quality);
-            if best.as_ref().is_none_or(|(b, ..)| quality.feature_error < b.feature_error) {
+            if best.as_ref().is_none_or(|(b, ..)| quality.score_error < b.score_error) {
                 best = Some((quality, variant, model, weights));
             }
         }
@@ -260,6 +263,7 @@ pub fn quantise(
         "calibration_pictures": calibration.len(),
         "held_out_pictures": held_out.len(),
         "feature_error": chosen.feature_error,
+        "score_error": chosen.score_error,
         "agreement": chosen.agreement,
         "weight_channels": weights.channels,
         "exact_weight_channels": weights.exact_channels,
@@ -278,6 +282,20 @@ pub fn quantise(
         }
     };
     Ok(Outcome { model, tried, chosen, weights, sensitivity })
+}
+
+/// The quantised model `body` with another head.
+///
+/// # Errors
+/// When `body` is no finished model, or was made from another network or for other pre-processing than the head was trained on.
+pub fn with_head(body: &ModelProto, network: &ModelProto, head: &TrainedHead) -> anyhow::Result<ModelProto> {
+    let own = Metadata::from_props(body.metadata_props.iter().map(|prop| (prop.key.as_str(), prop.value.as_str())))?;
+    ensure!(own.provenance.weights == fused::origins(network)?, "the model was made from other weights than the network");
+    ensure!(own.preprocess == head.record.preprocess, "the model and the head were made for different pre-processing");
+    let graph = body.graph.as_ref().and_then(|graph| graph::GraphBuilder::up_to(graph, "embedding"));
+    let mut graph = graph.context("the model has no tensor `embedding`")?;
+    head::add(&mut graph, head);
+    Ok(graph.finish(describe(network, head, own.provenance.quantisation)?.to_props()))
 }
 
 /// The description of a finished model.
@@ -318,7 +336,7 @@ fn embeddings(model: &ModelProto, pictures: &Pictures, what: &'static str) -> an
 }
 
 /// Root of the summed squared difference, over that of what is expected.
-fn feature_error(expected: &[Vec<f32>], found: &[Vec<f32>]) -> f64 {
+fn relative_error(expected: &[Vec<f32>], found: &[Vec<f32>]) -> f64 {
     let square = |x: f32| f64::from(x).powi(2);
     let pairs = expected.iter().zip(found);
     let difference: f64 = pairs.map(|(e, f)| e.iter().zip(f).map(|(a, b)| square(a - b)).sum::<f64>()).sum();
@@ -326,14 +344,21 @@ fn feature_error(expected: &[Vec<f32>], found: &[Vec<f32>]) -> f64 {
     (difference / norm).sqrt()
 }
 
+/// Without what is common to all classes, which decides nothing.
+fn centred(scores: &[f32]) -> Vec<f32> {
+    let mean = scores.iter().sum::<f32>() / scores.len() as f32;
+    scores.iter().map(|score| score - mean).collect()
+}
+
 fn compare(estimator: Estimator, equalised: bool, head: &TrainedHead, expected: &[Vec<f32>], found: &[Vec<f32>]) -> Quality {
-    let pairs = || expected.iter().zip(found);
-    let best = |features: &[f32]| argmax(&head.layers.scores(features).0);
-    let same = pairs().filter(|(e, f)| best(e) == best(f)).count();
+    let scores = |features: &[Vec<f32>]| features.iter().map(|f| centred(&head.layers.scores(f).0)).collect::<Vec<_>>();
+    let (expected_scores, found_scores) = (scores(expected), scores(found));
+    let same = expected_scores.iter().zip(&found_scores).filter(|(e, f)| argmax(e) == argmax(f)).count();
     Quality {
         estimator,
         equalised,
-        feature_error: feature_error(expected, found),
+        feature_error: relative_error(expected, found),
+        score_error: relative_error(&expected_scores, &found_scores),
         agreement: same as f64 / expected.len() as f64,
     }
 }

@@ -1,7 +1,7 @@
 //! The fp32 graph rewritten with QuantizeLinear / DequantizeLinear pairs, as `docs/int8-contract.md` says.
 //!
-//! Every tensor between `image` and the two pooled features is quantised once, where it is made (after its activation), and
-//! dequantised for whoever reads it. A runtime that knows the pattern fuses it into integer operators; any other computes
+//! Every tensor between `image` and the last pictures, of which the features are means, is quantised once, where it is made (after its
+//! activation), and dequantised for whoever reads it. A runtime that knows the pattern fuses it into integer operators; any other computes
 //! the same in floats.
 
 use std::collections::{HashMap, HashSet};
@@ -11,7 +11,7 @@ use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, tensor_prot
 
 use super::ranges::Affine;
 use super::weights;
-use crate::graph::{Attr, GraphBuilder, Name};
+use crate::graph::{GraphBuilder, Name};
 
 /// Where a tensor's scale and zero point come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,13 +41,13 @@ pub fn points(graph: &GraphProto) -> anyhow::Result<Vec<(Name, Source)>> {
                     points.push((output, Source::Calibrated));
                 }
             }
-            "Relu" | "Clip" | "GlobalAveragePool" => points.push((output, Source::Calibrated)),
+            "Relu" | "Clip" => points.push((output, Source::Calibrated)),
             "MaxPool" => points.push((output, Source::SameAs(node.input[0].clone()))),
             "Concat" if is_border(node, graph) => {
                 let moved = node.input.iter().find(|i| constant(graph, i).is_none()).context("a border without a picture")?;
                 points.push((output, Source::SameAs(moved.clone())));
             }
-            "Flatten" | "Concat" => {}
+            "GlobalAveragePool" | "Flatten" | "Concat" => {}
             other => bail!("node `{}`: {other} has no int8 form here", node.name),
         }
     }
@@ -196,19 +196,12 @@ impl Writer<'_> {
         let bytes = conv.weight.values.iter().map(|&v| v as u8).collect();
         let weight_data = self.graph.constant(weight, DataType::Int8, &conv.shape, bytes);
         let zeros = vec![0; conv.weight.scales.len()];
-        let weight_dq = self.per_channel(&weight_data, &conv.weight.scales, DataType::Int8, zeros);
+        let weight_dq = self.graph.dequantise_rows(&weight_data, &conv.weight.scales, DataType::Int8, zeros);
         let bytes = conv.bias.iter().flat_map(|v| v.to_le_bytes()).collect();
         let bias_data = self.graph.constant(bias, DataType::Int32, &[conv.bias.len()], bytes);
         let zeros = vec![0; conv.bias.len() * 4];
-        let bias_dq = self.per_channel(&bias_data, &conv.bias_scales, DataType::Int32, zeros);
+        let bias_dq = self.graph.dequantise_rows(&bias_data, &conv.bias_scales, DataType::Int32, zeros);
         Ok(vec![self.read(input), weight_dq, bias_dq])
-    }
-
-    fn per_channel(&mut self, data: &str, scales: &[f32], data_type: DataType, zero_bytes: Vec<u8>) -> Name {
-        let scale = self.graph.constant_f32(&format!("{data}/scale"), &[scales.len()], scales);
-        let zero_point = self.graph.constant(&format!("{data}/zero_point"), data_type, &[scales.len()], zero_bytes);
-        let axis = [("axis", Attr::Int(0))];
-        self.graph.node("DequantizeLinear", &format!("{data}/dequantised"), &[data, &scale, &zero_point], &axis)
     }
 }
 
@@ -291,7 +284,7 @@ fn bias_steps(bias: f32, scale: f32) -> anyhow::Result<i32> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::graph::{Activation, ConvGeometry};
+    use crate::graph::{Activation, Attr, ConvGeometry};
     use crate::weights::{Conv, Tensor};
     use pawgate::nn::{Network, Options};
 

@@ -8,7 +8,7 @@ use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
 
 use super::qdq::{self, Calibration, IntegerConv, Source};
 use super::ranges::Affine;
-use super::{Pictures, feature_error, with_outputs};
+use super::{Pictures, relative_error, with_outputs};
 use crate::graph::{GraphBuilder, Name};
 use crate::progress;
 
@@ -44,7 +44,7 @@ pub fn measure(
         let found = pictures.tensors.iter().map(|picture| Ok(network.run(picture)?.remove(0)));
         let found = found.collect::<anyhow::Result<Vec<_>>>()?;
         bar.inc(1);
-        Ok(Layer { name: tensor.clone(), operator, feature_error: feature_error(expected, &found) })
+        Ok(Layer { name: tensor.clone(), operator, feature_error: relative_error(expected, &found) })
     };
     let mut layers: Vec<Layer> = tensors.par_iter().map(layer).collect::<anyhow::Result<_>>()?;
     bar.finish_and_clear();

@@ -148,3 +148,126 @@ impl<'a> Bench<'a> {
 fn largest(scores: &[f32]) -> f64 {
     f64::from(scores.iter().copied().fold(f32::NEG_INFINITY, f32::max))
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::graph::fused::FEATURES;
+    use crate::train::knowledge::{PARTS, Rows, pet_count};
+    use crate::train::linear::argmax;
+
+    /// Features from here on say which breed it is, in both parts…
+    const BREEDS: usize = 40;
+    /// …and these two say *pet* to each part's ImageNet classifier.
+    const PET: [usize; 2] = [0, RESNET_FEATURES];
+
+    /// A classifier that finds a pet likelier the larger the first feature of its part is.
+    fn knowledge() -> Knowledge {
+        let rows = PARTS.map(|part| {
+            let count = 237;
+            let mut weights = vec![0; count * part.len()];
+            (0..count).for_each(|row| weights[row * part.len()] = if row < pet_count() { 4 } else { -4 });
+            Rows::new(weights, vec![0.5; count], vec![0.0; count]).unwrap()
+        });
+        Knowledge::from_rows(rows).unwrap()
+    }
+
+    /// Three breeds of twenty pets, two categories of fifteen negatives; the second category looks half like a pet.
+    fn examples() -> Examples {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let (mut views, mut strata) = (vec![], vec![]);
+        for (stratum, count, pet) in [(0, 20, 1.0), (1, 20, 1.0), (2, 20, 1.0), (3, 15, 0.1), (4, 15, 0.5)] {
+            for _ in 0..count {
+                let mut features: Vec<f32> = (0..FEATURES).map(|_| rng.random::<f32>()).collect();
+                PET.iter().for_each(|&at| features[at] = pet + 0.2 * rng.random::<f32>());
+                if stratum < 3 {
+                    for part in PARTS {
+                        (0..12).for_each(|i| features[part.start + BREEDS + stratum * 12 + i] += 2.0);
+                    }
+                }
+                views.push(vec![features.clone(), features]);
+                strata.push(stratum);
+            }
+        }
+        let classes = strata.iter().copied().filter(|&stratum| stratum < 3).collect();
+        Examples { groups: (0..views.len()).collect(), views, door: vec![], classes, strata, class_count: 3 }
+    }
+
+    #[test]
+    fn breeds_and_strangers_are_told_apart_by_pictures_that_were_not_seen() {
+        let (examples, knowledge) = (examples(), knowledge());
+        let folds = examples.folds(1);
+        let bench = Bench::new(&examples, &knowledge, &[]);
+        let (head, shrinkage, unseen) = bench.head(knowledge, &folds).unwrap();
+        assert!((0.7..=0.95).contains(&shrinkage));
+        let gate = bench.gate(&bench.fit(&(0..examples.len()).collect::<Vec<_>>(), &folds).unwrap(), None);
+        let (mut right, mut refused) = (0, 0);
+        for picture in 0..examples.len() {
+            let accepted = unseen.pet[picture] >= gate.accept;
+            refused += usize::from(examples.is_pet(picture) && !accepted);
+            assert!(examples.is_pet(picture) || !accepted, "picture {picture}: {}", unseen.pet[picture]);
+            let (breeds, pet) = head.scores(&examples.views[picture][0]);
+            assert_eq!(pet >= gate.accept, examples.is_pet(picture), "picture {picture}, seen: {pet}");
+            if examples.is_pet(picture) {
+                right += usize::from(argmax(&unseen.breed[picture]) == examples.classes[picture]);
+                assert_eq!(argmax(&breeds), examples.classes[picture]);
+            } else {
+                assert!(unseen.breed[picture].is_empty());
+            }
+        }
+        // The threshold is the one that 98.3 % of 60 pets reach.
+        assert!(right >= 57 && refused == 1, "{right} of 60 right, {refused} refused");
+    }
+
+    /// What judges a pet must not have been fitted to it: pictures of noise alone are then guessed, not known by heart.
+    #[test]
+    fn a_pet_is_judged_by_what_has_not_seen_it() {
+        let (mut examples, knowledge) = (examples(), knowledge());
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        for views in &mut examples.views[..60] {
+            let noise: Vec<f32> = (0..FEATURES).map(|_| rng.random()).collect();
+            views.fill(noise);
+        }
+        let folds = examples.folds(1);
+        let bench = Bench::new(&examples, &knowledge, &[]);
+        let (head, _, unseen) = bench.head(knowledge, &folds).unwrap();
+        let right =
+            |breeds: &dyn Fn(usize) -> Vec<f32>| (0..60).filter(|&pet| argmax(&breeds(pet)) == examples.classes[pet]).count();
+        assert_eq!(right(&|pet| head.scores(&examples.views[pet][0]).0), 60, "learnt by heart");
+        let guessed = right(&|pet| unseen.breed[pet].clone());
+        assert!(guessed < 35, "{guessed} of 60 noises are told apart");
+    }
+
+    #[test]
+    fn a_category_left_out_has_no_part_in_the_gate() {
+        let (mut examples, knowledge) = (examples(), knowledge());
+        let folds = examples.folds(1);
+        let all: Vec<usize> = (0..examples.len()).collect();
+        let gate = |examples: &Examples, without| {
+            let bench = Bench::new(examples, &knowledge, &[]);
+            let fitted = bench.fit(&all, &folds).unwrap();
+            let gate = bench.gate(&fitted, without);
+            (gate.odds, gate.accept, gate.reject)
+        };
+        let (with, without) = (gate(&examples, None), gate(&examples, Some(1)));
+        assert_ne!(with, without);
+        // Whatever the second category looks like.
+        for views in &mut examples.views[75..] {
+            views.iter_mut().for_each(|view| PET.iter().for_each(|&at| view[at] = 0.9));
+        }
+        assert_eq!(gate(&examples, Some(1)), without);
+        assert_ne!(gate(&examples, None), with);
+    }
+
+    #[test]
+    fn a_class_that_only_one_fold_has_is_refused() {
+        let (mut examples, knowledge) = (examples(), knowledge());
+        examples.groups[..20].fill(0);
+        let folds = examples.folds(1);
+        let error = Bench::new(&examples, &knowledge, &[]).head(knowledge, &folds).unwrap_err();
+        assert!(error.to_string().contains("too small for cross-validation"), "{error}");
+    }
+}

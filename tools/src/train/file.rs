@@ -7,7 +7,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use super::best::BestHead;
 use super::discriminant::transform;
-use super::knowledge::{Knowledge, PARTS};
+use super::knowledge::{Knowledge, Rows};
 use super::linear::Layer;
 use super::{HeadRecord, Layers, Method, TrainedHead};
 use crate::files::write_whole;
@@ -24,27 +24,33 @@ impl TrainedHead {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path) -> anyhow::Result<()> {
-        let layers = match &self.layers {
-            Layers::Linear { breed, pet } => vec![("breed", breed), ("pet", pet)],
+        let floats = |v: &[f32]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        let layer = |name: &str, layer: &Layer| {
+            let outputs = layer.bias.len();
+            vec![
+                (format!("{name}.weight"), Dtype::F32, vec![outputs, layer.inputs()], floats(&layer.weight)),
+                (format!("{name}.bias"), Dtype::F32, vec![outputs], floats(&layer.bias)),
+            ]
+        };
+        let rows = |name: &str, rows: &Rows| {
+            let count = rows.scales.len();
+            let weights = rows.weights.iter().map(|&w| w as u8).collect();
+            vec![
+                (format!("{name}.weight"), Dtype::I8, vec![count, rows.layer.inputs()], weights),
+                (format!("{name}.scale"), Dtype::F32, vec![count], floats(&rows.scales)),
+                (format!("{name}.bias"), Dtype::F32, vec![count], floats(&rows.layer.bias)),
+            ]
+        };
+        let tensors = match &self.layers {
+            Layers::Linear { breed, pet } => [layer("breed", breed), layer("pet", pet)].concat(),
             Layers::Best(best) => {
-                let [resnet, mobilenet] = best.knowledge.layers();
-                vec![("breed", &best.breed), (KNOWLEDGE[0], resnet), (KNOWLEDGE[1], mobilenet)]
+                let [resnet, mobilenet] = best.knowledge.rows();
+                [layer("breed", &best.breed), rows(KNOWLEDGE[0], resnet), rows(KNOWLEDGE[1], mobilenet)].concat()
             }
         };
-        let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = layers
+        let views = tensors
             .iter()
-            .flat_map(|(name, layer)| {
-                let raw = |v: &[f32]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
-                let outputs = layer.bias.len();
-                [
-                    (format!("{name}.weight"), vec![outputs, layer.inputs()], raw(&layer.weight)),
-                    (format!("{name}.bias"), vec![outputs], raw(&layer.bias)),
-                ]
-            })
-            .collect();
-        let views = bytes
-            .iter()
-            .map(|(name, shape, raw)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), raw)?)))
+            .map(|(name, data_type, shape, raw)| Ok((name.as_str(), TensorView::new(*data_type, shape.clone(), raw)?)))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let record = [(RECORD_KEY.to_owned(), serde_json::to_string(&self.record)?)].into();
         write_whole(path, &safetensors::serialize(views, Some(record))?)
@@ -66,25 +72,33 @@ impl TrainedHead {
         let record = header.metadata().as_ref().and_then(|m| m.get(RECORD_KEY)).context("there is no record")?;
         let record: HeadRecord = serde_json::from_str(record)?;
         let file = SafeTensors::deserialize(bytes)?;
-        let values = |name: String| -> anyhow::Result<Vec<f32>> {
+        let data = |name: String, data_type: Dtype| -> anyhow::Result<Vec<u8>> {
             let view = file.tensor(&name)?;
-            ensure!(view.dtype() == Dtype::F32, "`{name}` is not f32");
-            Ok(view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+            ensure!(view.dtype() == data_type, "`{name}` is not {data_type:?}");
+            Ok(view.data().to_vec())
         };
-        let layer = |name: &str, outputs: Option<usize>, inputs: usize| -> anyhow::Result<Layer> {
+        let values = |name: String| -> anyhow::Result<Vec<f32>> {
+            Ok(data(name, Dtype::F32)?.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+        };
+        let rows = |name: &str| -> anyhow::Result<Rows> {
+            let weights = data(format!("{name}.weight"), Dtype::I8)?.into_iter().map(|b| b as i8).collect();
+            let rows = Rows::new(weights, values(format!("{name}.scale"))?, values(format!("{name}.bias"))?);
+            rows.with_context(|| format!("`{name}` has the wrong shape"))
+        };
+        let layer = |name: &str, outputs: usize, inputs: usize| -> anyhow::Result<Layer> {
             let layer = Layer { weight: values(format!("{name}.weight"))?, bias: values(format!("{name}.bias"))? };
-            let fits = layer.weight.len() == layer.bias.len() * inputs && outputs.is_none_or(|count| layer.bias.len() == count);
+            let fits = layer.weight.len() == outputs * inputs && layer.bias.len() == outputs;
             ensure!(fits, "`{name}` has the wrong shape");
             Ok(layer)
         };
-        let classes = Some(record.labels.len());
+        let classes = record.labels.len();
         let layers = match record.method {
             Method::Paper { .. } => {
-                Layers::Linear { breed: layer("breed", classes, FEATURES)?, pet: layer("pet", Some(1), FEATURES)? }
+                Layers::Linear { breed: layer("breed", classes, FEATURES)?, pet: layer("pet", 1, FEATURES)? }
             }
             Method::Best { odds, .. } => {
-                let [resnet, mobilenet] = [0, 1].map(|part| layer(KNOWLEDGE[part], None, PARTS[part].len()));
-                let knowledge = Knowledge::from_layers([resnet?, mobilenet?]).context("other classes of ImageNet")?;
+                let knowledge =
+                    Knowledge::from_rows([rows(KNOWLEDGE[0])?, rows(KNOWLEDGE[1])?]).context("other classes of ImageNet")?;
                 let inputs = transform(&[0.0; FEATURES], RESNET_FEATURES, Some(&knowledge)).len();
                 Layers::Best(BestHead { breed: layer("breed", classes, inputs)?, knowledge, odds })
             }
@@ -108,7 +122,11 @@ mod tests {
             weight: (0..outputs * inputs).map(|i| (i % 97) as f32 / 31.0).collect(),
             bias: (0..outputs).map(|i| i as f32 - 1.5).collect(),
         };
-        let knowledge = Knowledge::from_layers([layer(237, 2048), layer(237, 1280)]).unwrap();
+        let rows = |inputs: usize| {
+            let weights = (0..237 * inputs).map(|i| (i % 255) as u8 as i8).map(|w| w.max(-127)).collect();
+            Rows::new(weights, (1..=237).map(|i| 1.0 / i as f32).collect(), vec![0.5; 237])
+        };
+        let knowledge = Knowledge::from_rows([rows(2048).unwrap(), rows(1280).unwrap()]).unwrap();
         let odds = Odds { a: 0.1 + 0.2, b: -1.0 / 3.0, c: 1e-9 };
         let label = |name: &str| Label { name: name.into(), species: Species::Cat };
         let record = HeadRecord {

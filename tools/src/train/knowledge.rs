@@ -12,6 +12,7 @@ use pawgate::model::WeightsOrigin;
 
 use super::linear::Layer;
 use crate::graph::fused::{FEATURES, RESNET_FEATURES};
+use crate::quantize::weights::{Quantised, quantise};
 use crate::weights::Checkpoint;
 
 /// Classes of the ImageNet challenge that are used: dogs, other canids, cats, other carnivores, hoofed and other mammals, primates.
@@ -24,7 +25,37 @@ pub const PARTS: [Range<usize>; 2] = [0..RESNET_FEATURES, RESNET_FEATURES..FEATU
 
 /// The rows of both classifiers, each over its own backbone's features, the pets first.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Knowledge([Layer; 2]);
+pub struct Knowledge([Rows; 2]);
+
+/// Rows of a classifier, rounded to 8 bits: they are most of the head, and a board keeps the model in memory several times while it loads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rows {
+    /// \[rows, features\], −127…127.
+    pub weights: Vec<i8>,
+    /// What a step of a row's weights is worth.
+    pub scales: Vec<f32>,
+    /// What the integers stand for. Everything is fitted to and measured with this.
+    pub layer: Layer,
+}
+
+impl Rows {
+    /// From what [`Self::weights`], [`Self::scales`] and the layer's bias hold; `None` when their lengths do not fit.
+    pub fn new(weights: Vec<i8>, scales: Vec<f32>, bias: Vec<f32>) -> Option<Self> {
+        let inputs = weights.len().checked_div(scales.len())?;
+        if scales.len() != bias.len() || weights.len() != scales.len() * inputs || inputs == 0 {
+            return None;
+        }
+        let rows = weights.chunks_exact(inputs).zip(&scales);
+        let weight = rows.flat_map(|(row, scale)| row.iter().map(move |&steps| f32::from(steps) * scale)).collect();
+        Some(Self { weights, scales, layer: Layer { weight, bias } })
+    }
+
+    /// Rounds a layer.
+    fn rounded(layer: Layer) -> Self {
+        let Quantised { values, scales, .. } = quantise(&layer.weight, &vec![0.0; layer.bias.len()], 1);
+        Self::new(values, scales, layer.bias).expect("a scale a row")
+    }
+}
 
 /// What is known of one picture.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,19 +86,19 @@ impl Knowledge {
             let layer = rows(path, name, PARTS[part].len(), origins.get(part));
             layer.with_context(|| format!("the ImageNet classifier of {}", path.display()))
         };
-        Ok(Self([layer(resnet, "fc", 0)?, layer(mobilenet, "classifier.1", 1)?]))
+        Ok(Self([layer(resnet, "fc", 0)?, layer(mobilenet, "classifier.1", 1)?].map(Rows::rounded)))
     }
 
     /// From the rows themselves; `None` when they have another shape.
-    pub fn from_layers(layers: [Layer; 2]) -> Option<Self> {
-        let fits = |(layer, part): (&Layer, Range<usize>)| {
-            layer.bias.len() == MAMMALS.count() && layer.weight.len() == layer.bias.len() * part.len()
+    pub fn from_rows(rows: [Rows; 2]) -> Option<Self> {
+        let fits = |(rows, part): (&Rows, Range<usize>)| {
+            rows.scales.len() == MAMMALS.count() && rows.weights.len() == rows.scales.len() * part.len()
         };
-        layers.iter().zip(PARTS).all(fits).then_some(Self(layers))
+        rows.iter().zip(PARTS).all(fits).then_some(Self(rows))
     }
 
     /// The rows of both classifiers.
-    pub fn layers(&self) -> &[Layer; 2] {
+    pub fn rows(&self) -> &[Rows; 2] {
         &self.0
     }
 
@@ -75,7 +106,7 @@ impl Knowledge {
     pub fn of(&self, features: &[f32]) -> Known {
         let pets = pet_count();
         let each = [0, 1].map(|part| {
-            let logits = self.0[part].logits(&features[PARTS[part].clone()]);
+            let logits = self.0[part].layer.logits(&features[PARTS[part].clone()]);
             let [all_pets, all_others] = [&logits[..pets], &logits[pets..]].map(log_sum_exp);
             (all_pets - all_others, logits[..pets].iter().map(|logit| (logit - all_pets).exp()).collect::<Vec<f32>>())
         });
@@ -150,6 +181,20 @@ mod tests {
             // The tabby cat stands behind the 118 dogs.
             assert!((breeds[118] - 2f32.exp() / pets).abs() < 1e-4 && (breeds[0] - 1.0 / pets).abs() < 1e-4);
         }
+    }
+
+    #[test]
+    fn rows_are_rounded_to_the_nearest_step() {
+        let layer = Layer { weight: vec![0.5, -1.27, 0.004, 0.0, 3e-3, -1e-3], bias: vec![1.0, 2.0] };
+        let rows = Rows::rounded(layer.clone());
+        assert_eq!(&rows.weights[..3], [50, -127, 0]);
+        assert_eq!((rows.weights[4], &rows.layer.bias), (127, &layer.bias));
+        for (at, (rounded, exact)) in rows.layer.weight.iter().zip(&layer.weight).enumerate() {
+            assert!((rounded - exact).abs() <= 0.5001 * rows.scales[at / 3], "{at}: {rounded} {exact}");
+        }
+        assert_eq!(Rows::new(rows.weights.clone(), rows.scales.clone(), vec![1.0, 2.0]), Some(rows));
+        assert_eq!(Rows::new(vec![1; 5], vec![1.0; 2], vec![0.0; 2]), None);
+        assert_eq!(Rows::new(vec![], vec![], vec![]), None);
     }
 
     #[test]
