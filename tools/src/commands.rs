@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use burn::backend::{Autodiff, NdArray};
 use clap::{Parser, Subcommand};
 use pawgate::model::{Classifier, WeightsOrigin};
 use pawgate::nn::Options;
 use tract_onnx::pb::ModelProto;
 
+use crate::backend::{BackendArgs, on_device};
 use crate::conditions::Condition;
 use crate::data::load_negatives;
 use crate::evaluate;
@@ -24,9 +24,6 @@ use crate::train::{self, HeadRecord, Layers, Method, Recipe, TrainedHead, Traini
 
 /// So many of the layers that lose most by rounding are shown.
 const SENSITIVE_LAYERS: usize = 12;
-
-/// The back-end that heads are trained on.
-type Backend = Autodiff<NdArray>;
 
 /// Builds, trains, quantises and measures the model that pawgate runs.
 #[derive(Debug, Parser)]
@@ -130,6 +127,8 @@ struct TrainArgs {
     recipe: evaluate::RecipeArgs,
     #[command(flatten)]
     protocol: ProtocolArgs,
+    #[command(flatten)]
+    backend: BackendArgs,
     /// The head to write.
     #[arg(long, value_name = "FILE", default_value = "work/head.safetensors")]
     out: PathBuf,
@@ -199,6 +198,8 @@ struct RecipeArgs {
     calibration: CalibrationArgs,
     #[command(flatten)]
     conditions: evaluate::ConditionArgs,
+    #[command(flatten)]
+    backend: BackendArgs,
     /// Where intermediate files and the evaluation are written.
     #[arg(long, value_name = "DIR", default_value = "work")]
     work: PathBuf,
@@ -229,7 +230,7 @@ impl Cli {
         match self.command {
             Command::Fetch(args) => fetch::run(&args),
             Command::Build(args) => build(&args.weights, args.imagenet, &args.out),
-            Command::Train(args) => train(&args.network, &args.data, &args.recipe, &args.protocol.protocol()?, &args.out),
+            Command::Train(args) => train(&args),
             Command::Quantize(args) => match &args.body {
                 Some(body) => exchange_head(&args.network, &args.head, body, &args.out),
                 None => quantize(&args.network, &args.head, &args.data, &args.calibration, &args.out),
@@ -245,17 +246,35 @@ fn recipe(args: &RecipeArgs) -> anyhow::Result<()> {
     let network = args.work.join("fused.onnx");
     let head = args.work.join("head.safetensors");
     let protocol = args.protocol.protocol()?;
+    args.backend.open()?;
     build(&args.weights, false, &network)?;
     let [resnet, mobilenet] = [&args.weights.resnet, &args.weights.mobilenet].map(|path| Some(path.clone()));
     let recipe = evaluate::RecipeArgs { recipe: args.recipe, resnet, mobilenet };
-    train(&network, &args.data, &recipe, &protocol, &head)?;
+    train(&TrainArgs {
+        network: network.clone(),
+        data: args.data.clone(),
+        recipe: recipe.clone(),
+        protocol: args.protocol.clone(),
+        backend: args.backend,
+        out: head.clone(),
+    })?;
     quantize(&network, &head, &args.data, &args.calibration, &args.out)?;
     let beside = |name: &str| Some(args.work.join(name));
     let [json, report, figures] = ["evaluation.json", "report.html", "figures.json"].map(beside);
     let model = Some(args.out.clone());
     let data = args.data.clone();
     evaluate(
-        &evaluate::Args { network, model, recipe, data, conditions: args.conditions.clone(), json, report, figures },
+        &evaluate::Args {
+            network,
+            model,
+            recipe,
+            data,
+            conditions: args.conditions.clone(),
+            backend: args.backend,
+            json,
+            report,
+            figures,
+        },
         &protocol,
     )
 }
@@ -280,16 +299,13 @@ fn build(weights: &WeightsArgs, imagenet: bool, out: &Path) -> anyhow::Result<()
     Ok(())
 }
 
-fn train(
-    network: &Path,
-    data: &DataArgs,
-    recipe: &evaluate::RecipeArgs,
-    protocol: &Protocol,
-    out: &Path,
-) -> anyhow::Result<()> {
+fn train(args: &TrainArgs) -> anyhow::Result<()> {
+    let TrainArgs { network, data, recipe, out, .. } = args;
+    let protocol = &args.protocol.protocol()?;
+    let device = args.backend.open()?;
     let knowledge = recipe.knowledge(network)?;
     let conditions = if recipe.recipe == Recipe::Best { &Condition::TRAINED[..] } else { &[] };
-    let material = Material::load(data, network, conditions)?;
+    let material = Material::load(data, network, conditions, device)?;
     let examples = &material.examples;
     let (layers, method, unseen) = match (recipe.recipe, knowledge) {
         (Recipe::Best, Some(knowledge)) => {
@@ -300,8 +316,9 @@ fn train(
             (Layers::Best(head), method, unseen)
         }
         _ => {
-            let unseen = train::cross_validate::<Backend>(examples, protocol);
-            let [(breed, breed_epochs), (pet, gate_epochs)] = train::fit_all::<Backend>(examples, protocol);
+            let (unseen, [(breed, breed_epochs), (pet, gate_epochs)]) = on_device!(device, B => {
+                (train::cross_validate::<B>(examples, protocol), train::fit_all::<B>(examples, protocol))
+            });
             for (epoch, figures) in (1..).zip(&breed_epochs) {
                 log::info!("epoch {epoch}: loss {:.3}, accuracy {:.1} %", figures.loss, figures.accuracy * 100.0);
             }
@@ -414,7 +431,8 @@ fn calibration_pictures(data: &DataArgs, args: &CalibrationArgs) -> anyhow::Resu
 }
 
 fn evaluate(args: &evaluate::Args, protocol: &Protocol) -> anyhow::Result<()> {
-    let report = evaluate::evaluate::<Backend>(args, protocol)?;
+    let device = args.backend.open()?;
+    let report = on_device!(device, B => evaluate::evaluate::<B>(args, protocol, device))?;
     print!("{}", report.text());
     if let Some(path) = &args.json {
         report.save(path)?;

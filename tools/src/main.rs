@@ -11,6 +11,7 @@
 //! | `recipe` | checkpoints and pictures | all of it, in this order |
 #![deny(unsafe_code)]
 
+mod backend;
 mod commands;
 mod conditions;
 mod data;
@@ -31,10 +32,12 @@ mod weights;
 use clap::Parser;
 
 fn main() -> std::process::ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info,tract=error"))
-        .format_timestamp(None)
-        .format_target(false)
-        .init();
+    env_logger::Builder::from_env(
+        env_logger::Env::default().default_filter_or("info,tract=error,cubecl=warn,naga=warn,wgpu=warn"),
+    )
+    .format_timestamp(None)
+    .format_target(false)
+    .init();
     match commands::Cli::parse().run() {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {

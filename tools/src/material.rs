@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use pawgate::vision::{Exposure, Preprocess, ResizeRule};
 
+use crate::backend::Device;
 use crate::conditions::Condition;
 use crate::data::{Negative, PetSet, load_negatives};
 use crate::features::{Extractor, View};
@@ -79,15 +80,17 @@ pub struct Material {
     pub negative_categories: Vec<usize>,
     /// Pictures that could not be decoded.
     pub broken: usize,
+    /// How many views a second were computed; `None` when all were in the cache.
+    pub views_a_second: Option<f64>,
 }
 
 impl Material {
-    /// Loads lists and folders and extracts the features of both views, and of the pets under each of `conditions`.
+    /// Loads lists and folders and extracts the features of both views, and of the pets under each of `conditions`, on `device`.
     ///
     /// # Errors
     /// See [`DataArgs::set`], [`load_negatives`], [`Extractor::extract`]; also when a class or the negatives consist of
     /// broken pictures only.
-    pub fn load(args: &DataArgs, network: &Path, conditions: &[Condition]) -> anyhow::Result<Self> {
+    pub fn load(args: &DataArgs, network: &Path, conditions: &[Condition], device: Device) -> anyhow::Result<Self> {
         let set = args.set()?;
         let negatives = load_negatives(&args.negatives)?;
         log::info!(
@@ -99,7 +102,7 @@ impl Material {
             set.test.pictures.len(),
             set.test.listed
         );
-        let extractor = Extractor::open(network, &args.preprocess(), &args.cache)?;
+        let extractor = Extractor::open(network, &args.preprocess(), &args.cache, device)?;
         let pets: Vec<&Path> = set.trainval.pictures.iter().map(|p| p.path.as_path()).collect();
         let others: Vec<&Path> = negatives.iter().map(|n| n.path.as_path()).collect();
         let mut views = View::BOTH.to_vec();
@@ -107,7 +110,11 @@ impl Material {
         let pet_features = extractor.extract("features of pets", &pets, &views)?;
         let negative_features = extractor.extract("features of negatives", &others, &View::BOTH)?;
         let broken = pet_features.broken + negative_features.broken;
-        Self::join(set, &negatives, pet_features.views, negative_features.views, broken)
+        let computed = pet_features.computed + negative_features.computed;
+        let seconds = (pet_features.time + negative_features.time).as_secs_f64();
+        let mut material = Self::join(set, &negatives, pet_features.views, negative_features.views, broken)?;
+        material.views_a_second = (computed > 0).then_some(computed as f64 / seconds);
+        Ok(material)
     }
 
     fn join(
@@ -128,6 +135,7 @@ impl Material {
             categories,
             negative_categories: vec![],
             broken,
+            views_a_second: None,
             set,
         };
         let examples = &mut material.examples;

@@ -237,6 +237,17 @@ fn own_animals_become_a_model_of_the_same_format() {
 }
 
 #[test]
+fn a_back_end_that_cannot_be_had_is_refused_at_once() {
+    // Without the cargo feature, or without a driver: a machine that has one names its device.
+    let error = String::from_utf8(
+        tools(&["evaluate", "--backend", "cuda", "--network", "x", "--data", "x", "--negatives", "x"]).stderr,
+    );
+    let error = error.unwrap();
+    let feature = if cfg!(feature = "cuda") { "CUDA: " } else { "--features cuda" };
+    assert!(error.contains(feature) && !error.contains("panicked"), "{error}");
+}
+
+#[test]
 fn wrong_input_is_named() {
     let Some(data) = shared("wrong_input_is_named") else { return };
     let folder = tempfile::tempdir().unwrap();

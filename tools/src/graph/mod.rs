@@ -1,9 +1,11 @@
-//! ONNX graphs: a small builder over tract's protobuf types, the two backbones, their fusion and the head.
+//! ONNX graphs: a small builder over tract's protobuf types, the two backbones, their fusion and the head; [`interpret`] computes
+//! the fused one on a GPU.
 //!
 //! A node's name is the name of its single output. Weights are stored as raw little-endian data.
 
 pub mod fused;
 pub mod head;
+pub mod interpret;
 mod mobilenet_v2;
 mod resnet50;
 

@@ -9,7 +9,7 @@ use burn::nn::loss::{BinaryCrossEntropyLossConfig, CrossEntropyLossConfig};
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
 use burn::tensor::backend::AutodiffBackend;
-use burn::tensor::{ElementConversion, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -135,6 +135,16 @@ impl Targets<'_> {
             Self::Binary(all) => indices.iter().map(|&i| i64::from(all[i])).collect(),
         }
     }
+
+    /// How many of the logits, one row an index, say what is wanted.
+    fn right(self, indices: &[usize], logits: &[f32]) -> usize {
+        let rows = logits.chunks(self.outputs()).zip(self.gather(indices));
+        rows.filter(|(row, wanted)| match self {
+            Self::Classes(..) => argmax(row) as i64 == *wanted,
+            Self::Binary(_) => i64::from(row[0] > 0.0) == *wanted,
+        })
+        .count()
+    }
 }
 
 /// Trains a layer on `features`; returns it with one [`Epoch`] a pass.
@@ -157,19 +167,25 @@ pub fn fit<B: AutodiffBackend>(
     let batches = features.len().div_ceil(protocol.batch);
     for epoch in 0..protocol.epochs {
         order.shuffle(&mut rng);
-        let mut sum = Epoch { loss: 0.0, accuracy: 0.0 };
+        // What was said stays on the device until the end of the epoch, so that a GPU need not wait for the CPU in each step.
+        let (mut losses, mut answers) = (Vec::with_capacity(batches), Vec::with_capacity(batches));
         for (batch, indices) in order.chunks(protocol.batch).enumerate() {
             let share = protocol.schedule.share(epoch * batches + batch, protocol.epochs * batches);
             let batch = dropped_out(features, indices, protocol.dropout, &mut rng);
             let batch = Tensor::<B, 2>::from_data(TensorData::new(batch, [indices.len(), inputs]), device);
-            let step = Step::new(linear.forward(batch), targets, indices, protocol.label_smoothing, device);
-            sum.loss += step.loss.clone().into_scalar().elem::<f64>() * indices.len() as f64;
-            sum.accuracy += step.right as f64;
-            let gradients = GradientsParams::from_grads(step.loss.backward(), &linear);
+            let logits = linear.forward(batch);
+            let loss = loss(logits.clone(), targets, indices, protocol.label_smoothing, device);
+            losses.push(loss.clone().inner());
+            answers.push(logits.inner());
+            let gradients = GradientsParams::from_grads(loss.backward(), &linear);
             linear = adam.step(protocol.learning_rate * share, linear, gradients);
         }
+        let losses: Vec<f32> = Tensor::cat(losses, 0).into_data().iter::<f32>().collect();
+        let answers: Vec<f32> = Tensor::cat(answers, 0).into_data().iter::<f32>().collect();
+        let sizes = order.chunks(protocol.batch).map(|indices| indices.len() as f64);
+        let loss = losses.iter().zip(sizes).map(|(&loss, size)| f64::from(loss) * size).sum::<f64>();
         let count = features.len() as f64;
-        history.push(Epoch { loss: sum.loss / count, accuracy: sum.accuracy / count });
+        history.push(Epoch { loss: loss / count, accuracy: targets.right(&order, &answers) as f64 / count });
     }
     (to_layer(linear, inputs, outputs), history)
 }
@@ -191,32 +207,24 @@ fn dropped_out(features: &[&[f32]], indices: &[usize], dropout: f32, rng: &mut C
     values.map(|&x| if rng.random::<f32>() < dropout { 0.0 } else { x * keep }).collect()
 }
 
-struct Step<B: AutodiffBackend> {
-    loss: Tensor<B, 1>,
-    right: usize,
-}
-
-impl<B: AutodiffBackend> Step<B> {
-    fn new(logits: Tensor<B, 2>, targets: Targets<'_>, indices: &[usize], smoothing: f32, device: &B::Device) -> Self {
-        let count = indices.len();
-        let wanted = targets.gather(indices);
-        let data = TensorData::new(wanted.clone(), [count]);
-        let values: Vec<f32> = logits.clone().into_data().iter::<f32>().collect();
-        let answers = values.chunks(targets.outputs());
-        let (loss, right) = match targets {
-            Targets::Classes(..) => {
-                let smoothing = (smoothing > 0.0).then_some(smoothing);
-                let loss = CrossEntropyLossConfig::new().with_smoothing(smoothing).init(device);
-                let right = answers.zip(&wanted).filter(|(row, t)| argmax(row) as i64 == **t).count();
-                (loss.forward(logits, Tensor::<B, 1, Int>::from_data(data, device)), right)
-            }
-            Targets::Binary(_) => {
-                let loss = BinaryCrossEntropyLossConfig::new().with_logits(true).init(device);
-                let right = answers.zip(&wanted).filter(|(row, t)| i64::from(row[0] > 0.0) == **t).count();
-                (loss.forward(logits, Tensor::<B, 1, Int>::from_data(data, device).reshape([count, 1])), right)
-            }
-        };
-        Self { loss, right }
+/// Mean cross-entropy of a step.
+fn loss<B: AutodiffBackend>(
+    logits: Tensor<B, 2>,
+    targets: Targets<'_>,
+    indices: &[usize],
+    smoothing: f32,
+    device: &B::Device,
+) -> Tensor<B, 1> {
+    let count = indices.len();
+    let wanted = Tensor::<B, 1, Int>::from_data(TensorData::new(targets.gather(indices), [count]), device);
+    match targets {
+        Targets::Classes(..) => {
+            let smoothing = (smoothing > 0.0).then_some(smoothing);
+            CrossEntropyLossConfig::new().with_smoothing(smoothing).init(device).forward(logits, wanted)
+        }
+        Targets::Binary(_) => {
+            BinaryCrossEntropyLossConfig::new().with_logits(true).init(device).forward(logits, wanted.reshape([count, 1]))
+        }
     }
 }
 

@@ -12,6 +12,8 @@ pub mod knowledge;
 pub mod linear;
 pub mod odds;
 
+use std::time::{Duration, Instant};
+
 use burn::tensor::backend::AutodiffBackend;
 use pawgate::model::{Gate, Label};
 use pawgate::vision::Preprocess;
@@ -231,10 +233,18 @@ pub struct OutOfFold {
 pub fn fit_all<B: AutodiffBackend>(examples: &Examples, protocol: &Protocol) -> [(Layer, Vec<Epoch>); 2] {
     let everything: Vec<usize> = (0..examples.len()).collect();
     let bar = progress::bar("training the head", 2);
+    let start = Instant::now();
     let breed = examples.fit_breed::<B>(&everything, 0..examples.views[0][0].len(), protocol);
     bar.inc(1);
+    let breed_time = start.elapsed();
     let gate = examples.fit_gate::<B>(&everything, protocol);
     bar.finish_and_clear();
+    let seconds = |time: Duration, epochs: usize| time.as_secs_f64() / epochs as f64;
+    log::info!(
+        "an epoch took {:.2} s for the breeds, {:.2} s for the gate",
+        seconds(breed_time, protocol.epochs),
+        seconds(start.elapsed() - breed_time, protocol.gate_epochs)
+    );
     [breed, gate]
 }
 
