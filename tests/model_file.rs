@@ -32,7 +32,8 @@ fn the_shipped_model_describes_itself() {
     assert_eq!(metadata.labels.len(), 37);
     assert_eq!(metadata.labels.iter().filter(|l| l.species == pawgate::model::Species::Cat).count(), 12);
     assert_eq!(classifier.embedding_len(), 3328);
-    assert!(metadata.gate.pets_accepted >= 0.98 && metadata.gate.negatives_accepted <= 0.02, "{:?}", metadata.gate);
+    // What `calibrate::choose_gate` in the tools promises, out of fold.
+    assert!(metadata.gate.pets_accepted >= 0.95 && metadata.gate.negatives_accepted <= 0.002, "{:?}", metadata.gate);
     assert!(metadata.provenance.weights.iter().all(|w| w.sha256.len() == 64));
 }
 

@@ -21,6 +21,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models/pawgate-pets37-int8.onnx"
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
+# Of each backbone's last picture.
+PIXELS = 7 * 7
 
 
 def exposed(pixels, rule):
@@ -58,11 +60,11 @@ def main():
     breed, pet, embedding = (np.concatenate(outputs) for outputs in zip(*theirs))
 
     same = (breed.argmax(1) == ours["breed"].argmax(1)).mean()
-    # The pooled features of each backbone are sums of 49 pixels' steps: multiples of the smallest value that is not zero.
+    # Features are means over 49 pixels: multiples of a 49th of the pixels' step, which is the smallest value that is not zero.
     steps = collections.Counter()
     for part in (slice(0, 2048), slice(2048, None)):
         values = np.unique(embedding[:, part])
-        scale = values[values > 0].min()
+        scale = values[values > 0].min() * PIXELS
         steps.update(np.abs(np.rint((embedding[:, part] - ours["embedding"][:, part]) / scale)).astype(int).ravel().tolist())
     total = sum(steps.values())
     within = (steps[0] + steps[1]) / total

@@ -12,6 +12,11 @@ use super::{Examples, OutOfFold, Recipe};
 pub const ACCEPT_TARGET: f64 = 0.983;
 /// Share of the pets that should not be called "no animal".
 pub const NOT_REJECTED_TARGET: f64 = 0.997;
+/// Share of the negatives that the gate of a model lets pass at most, out of fold: a picture at a door is one of many in an event, and
+/// the door must not open for one in a hundred strangers…
+const STRANGERS_TARGET: f64 = 0.002;
+/// …as long as it lets so many of the pets pass: few negatives, or pets that look like them, cannot shut everybody out.
+const LEAST_ACCEPTED: f64 = 0.95;
 
 /// Least and greatest temperature; the scores of a discriminant over thousands of features are in the hundreds.
 const TEMPERATURES: [f64; 2] = [0.05, 2000.0];
@@ -138,12 +143,24 @@ pub fn threshold_reached_by(values: &[f32], share: f64) -> f32 {
     sorted[below.min(sorted.len() - 1)]
 }
 
+/// The least threshold that no more than `share` of the values reach.
+///
+/// # Panics
+/// When there are no values.
+fn threshold_kept_from(values: &[f32], share: f64) -> f32 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f32::total_cmp);
+    let above = (share * sorted.len() as f64).floor() as usize;
+    sorted[sorted.len() - 1 - above.min(sorted.len() - 1)].next_up()
+}
+
 /// Chooses both thresholds on calibrated probabilities of unseen pictures.
 ///
 /// # Panics
 /// When one of the two lists is empty.
 pub fn choose_gate(pets: &[f32], negatives: &[f32]) -> Gate {
-    let accept = threshold_reached_by(pets, ACCEPT_TARGET);
+    let strict = threshold_kept_from(negatives, STRANGERS_TARGET).min(threshold_reached_by(pets, LEAST_ACCEPTED));
+    let accept = strict.max(threshold_reached_by(pets, ACCEPT_TARGET));
     let reject = threshold_reached_by(pets, NOT_REJECTED_TARGET).min(accept);
     let share = |values: &[f32]| values.iter().filter(|&&p| p >= accept).count() as f32 / values.len() as f32;
     Gate {
@@ -152,9 +169,12 @@ pub fn choose_gate(pets: &[f32], negatives: &[f32]) -> Gate {
         pets_accepted: share(pets),
         negatives_accepted: share(negatives),
         chosen_by: format!(
-            "5-fold cross-validation over {} pets and {} negatives: at least {:.2} % of the pets accepted, at most {:.2} % rejected",
+            "5-fold cross-validation over {} pets and {} negatives: at most {:.2} % of the negatives accepted where that leaves {:.0} % of \
+             the pets, and {:.2} % of the pets at most; at most {:.2} % of the pets rejected",
             pets.len(),
             negatives.len(),
+            STRANGERS_TARGET * 100.0,
+            LEAST_ACCEPTED * 100.0,
             ACCEPT_TARGET * 100.0,
             (1.0 - NOT_REJECTED_TARGET) * 100.0
         ),
@@ -219,7 +239,13 @@ mod tests {
         let threshold = threshold_reached_by(&values, 0.98);
         assert_eq!(values.iter().filter(|&&v| v >= threshold).count(), 980);
         let gate = choose_gate(&values, &[0.0, 0.001, 0.5, 0.9]);
-        assert_eq!((gate.pets_accepted, gate.negatives_accepted), (ACCEPT_TARGET as f32, 0.5));
+        assert_eq!((gate.pets_accepted, gate.negatives_accepted), (LEAST_ACCEPTED as f32, 0.5), "two negatives look like pets");
+        let strict = choose_gate(&values, &[0.0, 0.001, 0.02, 0.03]);
+        assert!(strict.accept > 0.03 && strict.accept < 0.0301 && strict.negatives_accepted == 0.0, "{strict:?}");
+        let usual = choose_gate(&values, &[0.0, 0.001, 0.002, 0.003]);
+        assert_eq!((usual.pets_accepted, usual.negatives_accepted), (ACCEPT_TARGET as f32, 0.0));
+        let many: Vec<f32> = (0..1000).map(|i| i as f32 / 25_000.0).collect();
+        assert_eq!(choose_gate(&values, &many).negatives_accepted, STRANGERS_TARGET as f32);
         assert!(gate.reject < gate.accept);
     }
 }
