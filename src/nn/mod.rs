@@ -5,7 +5,7 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | [`file`] | bytes → message, weights left where they are |
+//! | [`mod@file`] | bytes → message, weights left where they are |
 //! | [`lower`] | ONNX patterns → integer operators |
 //! | [`ops`] | the operators, as tract has them |
 //! | [`kernels`] | their arithmetic, for each instruction set |
