@@ -116,19 +116,29 @@ impl Device {
     }
 }
 
-/// Runs what may panic in a library, and makes an error of the panic instead of a message on standard error.
+/// Runs what may panic in a library, and makes an error of the first panic, on whatever thread, instead of a message on standard error.
 ///
 /// The panic hook belongs to the whole process: call it before other threads are at work.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 fn caught<T>(work: impl FnOnce() -> T + std::panic::UnwindSafe) -> anyhow::Result<T> {
+    let first = std::sync::Arc::new(std::sync::OnceLock::new());
+    let said = first.clone();
     let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| ()));
+    std::panic::set_hook(Box::new(move |panic| {
+        said.set(panic.payload_as_str().unwrap_or("it panicked").to_owned()).ok();
+    }));
     let result = std::panic::catch_unwind(work);
     std::panic::set_hook(hook);
-    result.map_err(|panic| {
-        let text = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
-        anyhow::anyhow!(text.unwrap_or_else(|| "it panicked".into()))
-    })
+    result.map_err(|_| anyhow::Error::msg(first.get().cloned().unwrap_or_default()))
+}
+
+/// Says what is missing; the library's own words, which are many, are logged for who debugs.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+fn missing(what: &'static str) -> impl FnOnce(anyhow::Error) -> anyhow::Error {
+    move |error| {
+        log::debug!("{error:#}");
+        anyhow::Error::msg(what)
+    }
 }
 
 /// Adds two numbers on a device: what is still missing then comes to light.
@@ -137,8 +147,8 @@ fn adds<B: burn::tensor::backend::Backend>() -> anyhow::Result<()> {
     use burn::tensor::Tensor;
     let sum = caught(|| {
         let one = Tensor::<B, 1>::from_floats([1.0], &B::Device::default());
-        one.add_scalar(2.0).try_into_data().map(|data| data.iter::<f32>().collect::<Vec<f32>>())
-    })??;
+        one.add_scalar(2.0).into_data().iter::<f32>().collect::<Vec<f32>>()
+    })?;
     anyhow::ensure!(sum == [3.0], "1 + 2 is {sum:?} on it");
     Ok(())
 }
@@ -148,12 +158,16 @@ mod cuda {
     use anyhow::{Context, ensure};
     use cudarc::{driver::result as driver, nvrtc};
 
+    use super::missing;
+
     pub(super) fn open() -> anyhow::Result<()> {
-        super::caught(driver::init).context("CUDA: there is no NVIDIA driver")?.context("CUDA: the driver does not start")?;
+        super::caught(driver::init)
+            .map_err(missing("CUDA: there is no NVIDIA driver (no libcuda is found)"))?
+            .context("CUDA: the driver does not start")?;
         let devices = driver::device::get_count().context("CUDA: the driver counts no devices")?;
         ensure!(devices > 0, "CUDA: the driver finds no device");
         super::caught(|| nvrtc::compile_ptx("extern \"C\" __global__ void nothing() {}"))
-            .context("CUDA: there is no NVRTC library; it comes with the CUDA toolkit")?
+            .map_err(missing("CUDA: there is no NVRTC (no libnvrtc is found); it comes with the CUDA toolkit"))?
             .context("CUDA: NVRTC compiles nothing")?;
         super::adds::<burn::backend::Cuda>().context("CUDA: the device does not compute")?;
         log::info!("CUDA: {}", driver::device::get(0).and_then(driver::device::get_name).context("CUDA: device 0")?);
@@ -176,7 +190,7 @@ mod wgpu {
 
     fn first() -> anyhow::Result<()> {
         let setup = super::caught(|| init_setup::<AutoGraphicsApi>(&WgpuDevice::default(), Default::default()));
-        let setup = setup.context("wgpu: there is no GPU with a driver for Vulkan, Metal or DirectX 12")?;
+        let setup = setup.map_err(super::missing("wgpu: there is no GPU with a driver for Vulkan, Metal or DirectX 12"))?;
         let adapter = setup.adapter.get_info();
         super::adds::<burn::backend::Wgpu>().with_context(|| format!("wgpu: {} does not compute", adapter.name))?;
         log::info!("wgpu: {} ({:?}, {:?})", adapter.name, adapter.device_type, adapter.backend);
@@ -201,5 +215,7 @@ mod tests {
     fn a_panic_becomes_an_error_with_its_text() {
         assert_eq!(caught(|| 5).unwrap(), 5);
         assert_eq!(caught(|| panic!("no {}", "driver")).unwrap_err().to_string(), "no driver");
+        let elsewhere = caught(|| std::thread::spawn(|| panic!("no device")).join().unwrap());
+        assert_eq!(elsewhere.unwrap_err().to_string(), "no device");
     }
 }
