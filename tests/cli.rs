@@ -39,6 +39,14 @@ fn the_demo_opens_for_the_cat_alone() {
 }
 
 #[test]
+fn dense_random_weights_can_be_measured() {
+    let output = pawgate(&[&"bench", &"--dense", &"--runs", &"1", &"--threads", &"1", &"--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let lines = json_lines(&output);
+    assert!(lines.len() == 1 && lines[0]["dense"] == true && lines[0]["median_ms"].as_f64().unwrap() > 0.0, "{lines:?}");
+}
+
+#[test]
 fn json_has_the_promised_keys() {
     let output = pawgate(&[&"classify", &"--json", &sample("cat.jpg"), &sample("coffee.jpg")]);
     assert!(output.status.success());
