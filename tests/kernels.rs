@@ -261,7 +261,23 @@ fn case() -> impl Strategy<Value = Case> {
             proptest::collection::vec(multiplier(), outputs),
             (any::<u8>(), range()),
             proptest::option::of(residual),
+            any::<bool>(),
         )
+            .prop_map(move |(input, weights, bias, multiplier, (zero_point, range), residual, exact)| {
+                // Sums of outputs that are not rounded before: counted in 256ths, without limits that matter.
+                let exact = exact && residual.is_some() && !depthwise;
+                let limit = (1 << 22) as f32;
+                let range = if exact { (-limit, limit, 0) } else { range };
+                let residual = residual.map(|(scales, zeros, limits, other)| {
+                    if exact {
+                        ([1.0 / 256.0, scales[1]], [0, zeros[1], zeros[2]], limits, other)
+                    } else {
+                        (scales, zeros, limits, other)
+                    }
+                });
+                let multiplier = multiplier.into_iter().map(|m| if exact { m * 256.0 } else { m }).collect();
+                (input, weights, bias, multiplier, (zero_point, range), residual)
+            })
             .prop_map(move |(input, weights, bias, multiplier, (zero_point, range), residual)| Case {
                 size,
                 inputs,

@@ -63,9 +63,8 @@ fn all_patterns() -> Graph {
     let (low, high) = (g.floats("low", &[], &[0.0]), g.floats("high", &[], &[6.0]));
     let depthwise = g.node("Clip", "depthwise/relu6", &[&depthwise, &low, &high], &[]);
     let depthwise = g.quantised(&depthwise, 6.0 / 255.0, 0);
-    // An addition without activation; its other side is read once more below.
+    // An addition without activation, to a convolution that is not rounded before; its other side is read once more below.
     let linear = conv(&mut g, noise, "linear", (&depthwise, 6.0 / 255.0), [12, 12, 1, 1], (1, [0; 4], 1));
-    let linear = g.quantised(&linear, 0.03, 131);
     let second = g.node("Add", "second", &[&linear, &sum], &[]);
     let second = g.quantised(&second, 0.05, 90);
     // Neither side is a convolution that only this reads.
@@ -210,7 +209,7 @@ fn what_cannot_be_lowered_is_named() {
         node(graph, name).attribute.push(attribute);
     }
     type Case = (fn(&mut Graph), &'static str);
-    let cases: [Case; 16] = [
+    let cases: [Case; 19] = [
         (|g| node(g, "stem/relu").op_type = "Sigmoid".into(), "node `stem/relu` (Sigmoid): has no integer form"),
         (|g| set(g, "branch", "dilations", &[2, 2]), "node `branch` (Conv): is dilated"),
         (|g| set(g, "shortcut", "group", &[2]), "node `shortcut` (Conv): 2 groups of 8 channels"),
@@ -229,6 +228,9 @@ fn what_cannot_be_lowered_is_named() {
         (|g| node(g, "features").input[0] = "sum/relu/dequantised".into(), "node `features` (Concat): reads the picture"),
         (|g| set(g, "known", "transB", &[0]), "node `known` (Gemm): 8-bit weights"),
         (|g| tensor(g, "known/bias").raw_data.truncate(144), "node `known` (Gemm): `known/bias` has the shape"),
+        (|g| node(g, "second").input[1] = "linear".into(), "node `second` (Add): adds two convolutions"),
+        (|g| node(g, "third").input[1] = "linear".into(), "node `linear` (Conv): is read as floats"),
+        (|g| node(g, "second").input[0] = "depthwise".into(), "node `depthwise` (Conv): is read as floats"),
         (|g| node(g, "stem").input[0] = "image".into(), "node `stem` (Conv): its input `image` is not quantised"),
     ];
     for (change, complaint) in cases {

@@ -2,7 +2,7 @@
 
 use image::{Rgb, RgbImage};
 use pawgate::vision::region::PixelBox;
-use pawgate::vision::{Exposure, Preprocess, ResizeRule};
+use pawgate::vision::{Exposure, Preprocess, ResizeRule, Sharpening};
 
 const CROP: Preprocess = Preprocess::imagenet(ResizeRule::ShortSideCrop { short_side: 256 });
 const PLAIN: Preprocess = Preprocess::imagenet(ResizeRule::Plain);
@@ -51,14 +51,14 @@ fn dark_pictures_are_brightened_and_others_left_alone() {
     let rule = Preprocess { exposure: Some(Exposure { target: 90.0, most: 3.0 }), ..PLAIN };
     let grey = |value: u8| vec![value; 224 * 224 * 3];
     for (value, expected) in [(200, 200), (90, 90), (60, 90), (30, 90), (20, 60), (0, 0)] {
-        assert_eq!(rule.exposed(&grey(value))[..], grey(expected), "{value}");
-        assert_eq!(PLAIN.exposed(&grey(value))[..], grey(value), "{value}, without the rule");
+        assert_eq!(rule.adjusted(&grey(value))[..], grey(expected), "{value}");
+        assert_eq!(PLAIN.adjusted(&grey(value))[..], grey(value), "{value}, without the rule");
     }
     // One factor for all samples, so colours keep their proportions; what becomes too bright is clipped.
     let mut half = [[20, 40, 60]; 224 * 224];
     half[..1000].fill([200, 100, 50]);
     let half = half.as_flattened();
-    let seen = rule.exposed(half);
+    let seen = rule.adjusted(half);
     let gain = f64::from(seen[3 * 5000 + 2]) / 60.0;
     assert!((2.0..2.6).contains(&gain), "{gain}");
     assert_eq!((seen[0], seen[3 * 5000]), (255, (20.0 * gain).round() as u8));
@@ -120,4 +120,36 @@ fn a_part_that_is_not_in_the_picture_is_an_error() {
     for (left, top, width, height) in [(0, 0, 21, 10), (1, 0, 20, 10), (0, 10, 1, 1), (u32::MAX, 0, 2, 2), (3, 3, 0, 2)] {
         assert!(PLAIN.pixels_of(&picture, PixelBox { left, top, width, height }).is_err(), "{left} {top} {width} {height}");
     }
+}
+
+#[test]
+fn soft_pictures_are_sharpened_before_they_are_brightened() {
+    let sharpening = Some(Sharpening::DEFOCUS);
+    let rule = Preprocess { sharpening, ..PLAIN };
+    // A soft edge in the dark.
+    let level = |x: usize| 20.0 + 20.0 / (1.0 + (-(x as f32 - 112.0) / 6.0).exp());
+    let pixels: Vec<u8> = (0..224 * 224).flat_map(|at| [level(at % 224 ^ (at / 224 / 8 % 2)) as u8; 3]).collect();
+    let seen = rule.adjusted(&pixels).into_owned();
+    assert!(seen != pixels && PLAIN.adjusted(&pixels)[..] == pixels);
+    let both = Preprocess { exposure: Some(Exposure::DUSK), ..rule.clone() };
+    let gain = Preprocess { exposure: both.exposure, ..PLAIN };
+    let in_turn = |pixels: &[u8]| {
+        let (mean, _) = pawgate::vision::quality::brightness(pixels);
+        mean
+    };
+    // The factor is that of the picture as it came.
+    let factor = (90.0 / in_turn(&pixels)).min(3.0);
+    let expected: Vec<u8> = seen.iter().map(|&value| (f32::from(value) * factor).round() as u8).collect();
+    assert_eq!(both.adjusted(&pixels)[..], expected);
+    assert_ne!(gain.adjusted(&pixels)[..], expected);
+}
+
+#[test]
+fn sharpenings_that_make_no_sense_are_refused() {
+    for (full, none) in [(-0.1, 0.1), (0.1, 0.1), (0.2, 0.1), (0.1, 1.5), (f32::NAN, 0.1), (0.1, f32::NAN)] {
+        let rule = Preprocess { sharpening: Some(Sharpening { full, none }), ..PLAIN };
+        assert!(rule.check().is_err_and(|reason| reason.contains("sharpening")), "{full} {none}");
+    }
+    assert!(Preprocess { sharpening: Some(Sharpening::DEFOCUS), ..PLAIN }.check().is_ok());
+    assert!(!serde_json::to_string(&PLAIN).unwrap().contains("sharpening"));
 }

@@ -157,10 +157,10 @@ impl Classifier {
     pub fn infer_pixels(&self, preprocess: &Preprocess, pixels: &[u8]) -> Result<Scores, ModelError> {
         let same = preprocess.normalises_like(&self.metadata.preprocess);
         let other = if same { None } else { table(&self.network, preprocess) };
-        let exposed = preprocess.exposed(pixels);
+        let adjusted = preprocess.adjusted(pixels);
         let mut outputs = match other.as_ref().or(self.table.as_ref()) {
-            Some(table) => self.network.run_pixels(|target| table.fill(&exposed, target))?,
-            None => self.network.run(&preprocess.normalise(&exposed))?,
+            Some(table) => self.network.run_pixels(|target| table.fill(&adjusted, target))?,
+            None => self.network.run(&preprocess.normalise(&adjusted))?,
         };
         let [breed, pet, embedding] = self.order.map(|index| std::mem::take(&mut outputs[index]));
         for (name, values) in OUTPUTS.into_iter().zip([&breed, &pet, &embedding]) {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::quality;
 use super::region::PixelBox;
+use super::sharpen::Sharpening;
 
 /// How a picture of any shape becomes a square.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +50,7 @@ impl Exposure {
     }
 }
 
-/// Size, cut, brightening and normalisation of the input tensor.
+/// Size, cut, brightening, sharpening and normalisation of the input tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocess {
@@ -60,6 +61,9 @@ pub struct Preprocess {
     /// How dark pictures are brightened, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exposure: Option<Exposure>,
+    /// How soft pictures are sharpened, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharpening: Option<Sharpening>,
     /// Channel means in RGB order, for samples in 0…1.
     pub mean: [f32; 3],
     /// Channel standard deviations in RGB order, for samples in 0…1.
@@ -67,9 +71,10 @@ pub struct Preprocess {
 }
 
 impl Preprocess {
-    /// 224×224, ImageNet mean and standard deviation, as both backbones' papers have it; dark pictures stay dark.
+    /// 224×224, ImageNet mean and standard deviation, as both backbones' papers have it; dark pictures stay dark and soft ones soft.
     pub const fn imagenet(resize: ResizeRule) -> Self {
-        Self { size: 224, resize, exposure: None, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
+        let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+        Self { size: 224, resize, exposure: None, sharpening: None, mean, std }
     }
 
     /// Says what is wrong with values read from a file, or nothing.
@@ -89,6 +94,13 @@ impl Preprocess {
             && !((1.0..=255.0).contains(&exposure.target) && (1.0..=16.0).contains(&exposure.most))
         {
             return Err(format!("{exposure:?}: the target is in 1…255, the most in 1…16"));
+        }
+        if let Some(Sharpening { full, none }) = self.sharpening
+            && !(0.0 <= full && full < none && none <= 1.0)
+        {
+            return Err(format!(
+                "sharpening of sharpnesses from {full} to {none}: they lie in 0…1, the second above the first"
+            ));
         }
         if !self.mean.iter().all(|m| (0.0..=1.0).contains(m)) {
             return Err(format!("mean {:?} is not in 0…1", self.mean));
@@ -140,11 +152,18 @@ impl Preprocess {
         Ok(square.into_vec())
     }
 
-    /// The square as the network is to see it: brightened, if it is dark and the model wants that.
-    pub fn exposed<'a>(&self, pixels: &'a [u8]) -> Cow<'a, [u8]> {
+    /// The square as the network is to see it: sharpened, if it is soft, and brightened, if it is dark, where the model wants that.
+    ///
+    /// # Panics
+    /// When `pixels` does not hold `size · size · 3` bytes.
+    pub fn adjusted<'a>(&self, pixels: &'a [u8]) -> Cow<'a, [u8]> {
         let gain = self.exposure.map_or(1.0, |exposure| exposure.gain(quality::brightness(pixels).0));
+        let pixels = match self.sharpening {
+            Some(sharpening) => sharpening.apply(pixels, self.size as usize),
+            None => pixels.into(),
+        };
         if gain <= 1.0 {
-            return pixels.into();
+            return pixels;
         }
         let brightened: [u8; 256] = std::array::from_fn(|value| (value as f32 * gain).round() as u8);
         pixels.iter().map(|&value| brightened[usize::from(value)]).collect()
@@ -176,12 +195,12 @@ impl Preprocess {
         Table(std::array::from_fn(|channel| std::array::from_fn(|value| entry(channel, value))))
     }
 
-    /// The picture as the network takes it: f32 \[3, size, size\], RGB, brightened where the model wants that, normalised.
+    /// The picture as the network takes it: f32 \[3, size, size\], RGB, sharpened and brightened where the model wants that, normalised.
     ///
     /// # Errors
     /// As [`Self::pixels`].
     pub fn tensor(&self, picture: &RgbImage) -> Result<Vec<f32>, ResizeError> {
-        Ok(self.normalise(&self.exposed(&self.pixels(picture)?)))
+        Ok(self.normalise(&self.adjusted(&self.pixels(picture)?)))
     }
 }
 

@@ -64,7 +64,7 @@ impl std::fmt::Display for Flaw {
 
 /// Brightness of each pixel of channels-last RGB: luma of ITU-R BT.601, in 256ths, rounded. Bytes, so that what follows runs in
 /// vectors on every board.
-fn luma(pixels: &[u8]) -> Vec<u8> {
+pub(super) fn luma(pixels: &[u8]) -> Vec<u8> {
     let luma = |&[r, g, b]: &[u8; 3]| ((77 * u16::from(r) + 150 * u16::from(g) + 29 * u16::from(b) + 128) >> 8) as u8;
     pixels.as_chunks::<3>().0.iter().map(luma).collect()
 }

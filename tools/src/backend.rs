@@ -2,7 +2,7 @@
 //!
 //! Which of them there are was decided by the cargo features `cuda` and `wgpu`; whether the machine has what they need is found out by
 //! [`Backend::open`], because burn panics where a driver is missing. The cargo features leave out burn's autotuning and fusion: they
-//! would compute f32 convolutions with ten bits of mantissa (TF32) where tensor cores have that, and choose kernels anew in each run.
+//! would choose kernels anew in each run, among them some that compute f32 convolutions with ten bits of mantissa (TF32).
 
 /// The back ends by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -104,6 +104,33 @@ impl Backend {
 }
 
 impl Device {
+    /// Views of pictures that are computed at once. A GPU needs many to be busy; wgpu promises no more than 128 MiB for one tensor, and a
+    /// view needs 7.4 MB for what the first convolution sees.
+    pub fn batch(self) -> usize {
+        match self {
+            Self::Cpu => 1,
+            #[cfg(feature = "cuda")]
+            Self::Cuda => 64,
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => 16,
+        }
+    }
+
+    /// The back end and what it computes on.
+    ///
+    /// # Errors
+    /// When a device does not say its name.
+    pub fn description(self) -> anyhow::Result<String> {
+        let hardware = match self {
+            Self::Cpu => format!("{} threads", rayon::current_num_threads()),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => cuda::name()?,
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => wgpu::name()?,
+        };
+        Ok(format!("{}, {hardware}", self.name()))
+    }
+
     /// As on the command line.
     pub fn name(self) -> &'static str {
         match self {
@@ -170,8 +197,13 @@ mod cuda {
             .map_err(missing("CUDA: there is no NVRTC (no libnvrtc is found); it comes with the CUDA toolkit"))?
             .context("CUDA: NVRTC compiles nothing")?;
         super::adds::<burn::backend::Cuda>().context("CUDA: the device does not compute")?;
-        log::info!("CUDA: {}", driver::device::get(0).and_then(driver::device::get_name).context("CUDA: device 0")?);
+        log::info!("CUDA: {}", name()?);
         Ok(())
+    }
+
+    /// Of the device.
+    pub(super) fn name() -> anyhow::Result<String> {
+        driver::device::get(0).and_then(driver::device::get_name).context("CUDA: device 0")
     }
 }
 
@@ -183,18 +215,23 @@ mod wgpu {
     use burn::backend::wgpu::{WgpuDevice, graphics::AutoGraphicsApi, init_setup};
 
     pub(super) fn open() -> anyhow::Result<()> {
+        name().map(drop)
+    }
+
+    /// Of the device, after setting it up.
+    pub(super) fn name() -> anyhow::Result<String> {
         // A device is set up once a process.
-        static OPENED: OnceLock<Result<(), String>> = OnceLock::new();
+        static OPENED: OnceLock<Result<String, String>> = OnceLock::new();
         OPENED.get_or_init(|| first().map_err(|error| format!("{error:#}"))).clone().map_err(anyhow::Error::msg)
     }
 
-    fn first() -> anyhow::Result<()> {
+    fn first() -> anyhow::Result<String> {
         let setup = super::caught(|| init_setup::<AutoGraphicsApi>(&WgpuDevice::default(), Default::default()));
         let setup = setup.map_err(super::missing("wgpu: there is no GPU with a driver for Vulkan, Metal or DirectX 12"))?;
         let adapter = setup.adapter.get_info();
         super::adds::<burn::backend::Wgpu>().with_context(|| format!("wgpu: {} does not compute", adapter.name))?;
         log::info!("wgpu: {} ({:?}, {:?})", adapter.name, adapter.device_type, adapter.backend);
-        Ok(())
+        Ok(adapter.name)
     }
 }
 

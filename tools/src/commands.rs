@@ -20,6 +20,7 @@ use crate::quantize::{self, Pictures, QuantizeOptions, ranges::Estimator};
 use crate::report::{self, Data};
 use crate::train::best::Bench;
 use crate::train::linear::{Protocol, Schedule};
+use crate::train::resume::Checkpoints;
 use crate::train::{self, HeadRecord, Layers, Method, Recipe, TrainedHead, TrainingRecord, calibrate};
 
 /// So many of the layers that lose most by rounding are shown.
@@ -99,6 +100,9 @@ struct ProtocolArgs {
     /// Share of features zeroed while training.
     #[arg(long, default_value_t = Protocol::default().dropout)]
     dropout: f32,
+    /// Hold out a fifth of the pictures, and stop when it has not got better for so many epochs.
+    #[arg(long, value_name = "EPOCHS")]
+    patience: Option<usize>,
     /// Decides initial weights, order, dropout and the folds that thresholds are chosen on.
     #[arg(long, default_value_t = Protocol::default().seed)]
     seed: u64,
@@ -106,13 +110,36 @@ struct ProtocolArgs {
 
 impl ProtocolArgs {
     fn protocol(&self) -> anyhow::Result<Protocol> {
-        let &Self { epochs, gate_epochs, batch, learning_rate, schedule, weight_decay, label_smoothing, dropout, seed } = self;
+        let &Self {
+            epochs,
+            gate_epochs,
+            batch,
+            learning_rate,
+            schedule,
+            weight_decay,
+            label_smoothing,
+            dropout,
+            patience,
+            seed,
+        } = self;
         ensure!(epochs > 0 && gate_epochs > 0 && batch > 0, "--epochs, --gate-epochs and --batch start at 1");
+        ensure!(patience != Some(0), "--patience starts at 1");
         ensure!(learning_rate > 0.0 && learning_rate.is_finite(), "--learning-rate must be positive");
         ensure!((0.0..1.0).contains(&dropout), "--dropout must be at least 0 and below 1");
         ensure!(weight_decay >= 0.0 && weight_decay.is_finite(), "--weight-decay must not be negative");
         ensure!((0.0..1.0).contains(&label_smoothing), "--label-smoothing must be at least 0 and below 1");
-        Ok(Protocol { epochs, gate_epochs, batch, learning_rate, schedule, weight_decay, label_smoothing, dropout, seed })
+        Ok(Protocol {
+            epochs,
+            gate_epochs,
+            batch,
+            learning_rate,
+            schedule,
+            weight_decay,
+            label_smoothing,
+            dropout,
+            patience,
+            seed,
+        })
     }
 }
 
@@ -129,6 +156,9 @@ struct TrainArgs {
     protocol: ProtocolArgs,
     #[command(flatten)]
     backend: BackendArgs,
+    /// Go on with a training of the same head that was interrupted: at most one epoch is lost. Features are kept in the cache anyway.
+    #[arg(long)]
+    resume: bool,
     /// The head to write.
     #[arg(long, value_name = "FILE", default_value = "work/head.safetensors")]
     out: PathBuf,
@@ -178,6 +208,11 @@ struct ReportArgs {
     /// Figures that `evaluate --figures` wrote.
     #[arg(long, value_name = "FILE", default_value = "work/figures.json")]
     from: PathBuf,
+    #[command(flatten)]
+    doors: evaluate::DoorArgs,
+    /// Show the back ends of this one too: figures of another machine.
+    #[arg(long, value_name = "FILE")]
+    backends: Option<PathBuf>,
     /// The page to write.
     #[arg(long, value_name = "FILE", default_value = "work/report.html")]
     out: PathBuf,
@@ -256,6 +291,7 @@ fn recipe(args: &RecipeArgs) -> anyhow::Result<()> {
         recipe: recipe.clone(),
         protocol: args.protocol.clone(),
         backend: args.backend,
+        resume: false,
         out: head.clone(),
     })?;
     quantize(&network, &head, &args.data, &args.calibration, &args.out)?;
@@ -271,6 +307,7 @@ fn recipe(args: &RecipeArgs) -> anyhow::Result<()> {
             data,
             conditions: args.conditions.clone(),
             backend: args.backend,
+            doors: evaluate::DoorArgs::default(),
             json,
             report,
             figures,
@@ -280,8 +317,17 @@ fn recipe(args: &RecipeArgs) -> anyhow::Result<()> {
 }
 
 fn make_report(args: &ReportArgs) -> anyhow::Result<()> {
-    let json = std::fs::read(&args.from).with_context(|| format!("cannot read {}", args.from.display()))?;
-    let data = Data::from_json(&json).with_context(|| format!("cannot use {}", args.from.display()))?;
+    let read = |path: &Path| {
+        let json = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Data::from_json(&json).with_context(|| format!("cannot use {}", path.display()))
+    };
+    let mut data = read(&args.from)?;
+    if let Some(doors) = args.doors.read()? {
+        data.doors = doors;
+    }
+    if let Some(other) = &args.backends {
+        data.backends.extend(read(other)?.backends);
+    }
     write_whole(&args.out, report::render(&data).as_bytes())?;
     log::info!("wrote {}", args.out.display());
     Ok(())
@@ -307,6 +353,7 @@ fn train(args: &TrainArgs) -> anyhow::Result<()> {
     let conditions = if recipe.recipe == Recipe::Best { &Condition::TRAINED[..] } else { &[] };
     let material = Material::load(data, network, conditions, device)?;
     let examples = &material.examples;
+    let checkpoints = Checkpoints::beside(out, args.resume)?;
     let (layers, method, unseen) = match (recipe.recipe, knowledge) {
         (Recipe::Best, Some(knowledge)) => {
             let folds = examples.folds(protocol.seed);
@@ -317,7 +364,8 @@ fn train(args: &TrainArgs) -> anyhow::Result<()> {
         }
         _ => {
             let (unseen, [(breed, breed_epochs), (pet, gate_epochs)]) = on_device!(device, B => {
-                (train::cross_validate::<B>(examples, protocol), train::fit_all::<B>(examples, protocol))
+                let unseen = train::cross_validate::<B>(examples, protocol, &checkpoints)?;
+                (unseen, train::fit_all::<B>(examples, protocol, &checkpoints)?)
             });
             for (epoch, figures) in (1..).zip(&breed_epochs) {
                 log::info!("epoch {epoch}: loss {:.3}, accuracy {:.1} %", figures.loss, figures.accuracy * 100.0);
@@ -355,6 +403,7 @@ fn train(args: &TrainArgs) -> anyhow::Result<()> {
         training,
     };
     TrainedHead { layers, record }.save(out)?;
+    checkpoints.finish();
     log::info!("wrote {}", out.display());
     Ok(())
 }

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use burn::tensor::backend::AutodiffBackend;
@@ -27,8 +27,6 @@ use crate::progress;
 const CACHE_VERSION: u32 = 1;
 /// Name of the output that holds the features.
 const OUTPUT: &str = "embedding";
-/// Views that a GPU computes at once: the widest layer then takes 77 MB, and wgpu promises buffers of 128 MiB.
-const BATCH: usize = 16;
 /// So far a GPU's feature may be from the CPU's.
 const TOLERANCE: f32 = 1e-3;
 
@@ -69,8 +67,6 @@ pub struct Extracted {
     pub broken: usize,
     /// Views that were not in the cache.
     pub computed: usize,
-    /// How long it took, decoding and the cache included.
-    pub time: Duration,
 }
 
 /// A network with the output `embedding` and the cache of what it gave.
@@ -78,10 +74,20 @@ pub struct Extracted {
 pub struct Extractor {
     network: Network,
     embedding: usize,
-    /// What computes instead of the network, with the name of its back end.
-    gpu: Option<(&'static str, Box<dyn Batches>)>,
+    /// What computes instead of the network.
+    gpu: Option<Gpu>,
     preprocess: Preprocess,
     folder: PathBuf,
+}
+
+/// A network on a GPU.
+#[derive(Debug)]
+struct Gpu {
+    /// Of the back end.
+    name: &'static str,
+    /// Views that it computes at once.
+    batch: usize,
+    network: Box<dyn Batches>,
 }
 
 impl Extractor {
@@ -94,24 +100,21 @@ impl Extractor {
         let bytes = std::fs::read(model).with_context(|| format!("cannot read the model {}", model.display()))?;
         let open = || {
             let message = nn::decode(&bytes)?;
-            let on_device = || anyhow::Ok((device.name(), on_device!(device, B => batches::<B>(&message))?));
+            let on_device = || {
+                let network = on_device!(device, B => batches::<B>(&message))?;
+                anyhow::Ok(Gpu { name: device.name(), batch: device.batch(), network })
+            };
             let gpu = (device != Device::Cpu).then(on_device).transpose()?;
             Self::new(message, &sha256(&bytes), preprocess, cache, gpu)
         };
         open().with_context(|| format!("cannot use the model {}", model.display()))
     }
 
-    fn new(
-        message: ModelProto,
-        hash: &str,
-        preprocess: &Preprocess,
-        cache: &Path,
-        gpu: Option<(&'static str, Box<dyn Batches>)>,
-    ) -> anyhow::Result<Self> {
+    fn new(message: ModelProto, hash: &str, preprocess: &Preprocess, cache: &Path, gpu: Option<Gpu>) -> anyhow::Result<Self> {
         let network = Network::load(message, Options::SINGLE_THREADED)?;
         let embedding = network.outputs().iter().position(|port| port.name == OUTPUT).context("no output `embedding`")?;
         let settings = format!("{CACHE_VERSION} {} {}", env!("CARGO_PKG_VERSION"), serde_json::to_string(preprocess)?);
-        let device = gpu.as_ref().map_or_else(String::new, |(name, _)| format!(" {name}"));
+        let device = gpu.as_ref().map_or_else(String::new, |gpu| format!(" {}", gpu.name));
         let folder = cache.join(&sha256(format!("{hash} {settings}{device}").as_bytes())[..24]);
         let extractor = Self { network, embedding, gpu, preprocess: preprocess.clone(), folder };
         extractor.check_agreement()?;
@@ -120,10 +123,10 @@ impl Extractor {
 
     /// Compares the GPU's features of a sample with the CPU's.
     fn check_agreement(&self) -> anyhow::Result<()> {
-        let Some((name, gpu)) = &self.gpu else { return Ok(()) };
+        let Some(Gpu { name, network, .. }) = &self.gpu else { return Ok(()) };
         let sample = self.preprocess.tensor(&vision::decode(pawgate::samples::SAMPLES[0].jpeg)?)?;
         let expected = self.network.run(&sample)?.swap_remove(self.embedding);
-        let found = gpu.run(&[sample])?.swap_remove(0);
+        let found = network.run(&[sample])?.swap_remove(0);
         ensure!(found.len() == expected.len(), "{name} gives {} features, the CPU {}", found.len(), expected.len());
         let differences = expected.iter().zip(&found).map(|(a, b)| (a - b).abs());
         // A difference that is no number is the largest of all.
@@ -150,12 +153,12 @@ impl Extractor {
         let extraction = Extraction { extractor: self, views, bar, computed: AtomicUsize::new(0) };
         let views = match &self.gpu {
             None => pictures.par_iter().map(|path| extraction.on_cpu(path)).collect::<anyhow::Result<Vec<_>>>()?,
-            Some((_, gpu)) => extraction.on_gpu(gpu.as_ref(), pictures)?,
+            Some(gpu) => extraction.on_gpu(gpu, pictures)?,
         };
         extraction.bar.finish_and_clear();
         let (computed, time) = (extraction.computed.into_inner(), start.elapsed());
         if computed > 0 {
-            let device = self.gpu.as_ref().map_or(Device::Cpu.name(), |(name, _)| name);
+            let device = self.gpu.as_ref().map_or(Device::Cpu.name(), |gpu| gpu.name);
             log::info!("{what}: {computed} views on {device}, {:.1} a second", computed as f64 / time.as_secs_f64());
         }
         let broken = views.iter().filter(|v| v.is_none()).count();
@@ -163,7 +166,34 @@ impl Extractor {
             log::warn!("{broken} of {} pictures are broken and were left out", pictures.len());
         }
         ensure!(broken < pictures.len() || pictures.is_empty(), "not one of {} pictures can be read", pictures.len());
-        Ok(Extracted { views, broken, computed, time })
+        Ok(Extracted { views, broken, computed })
+    }
+
+    /// Computes the plain view of some `pictures` without the cache; how many a second, decoding included. Broken ones do not count.
+    ///
+    /// # Errors
+    /// When the network fails, or not one picture can be read.
+    pub fn throughput(&self, pictures: &[&Path]) -> anyhow::Result<f64> {
+        let start = Instant::now();
+        let tensor = |path: &&Path| {
+            let picture = vision::decode::read(path).ok()?;
+            Some(self.tensor(&picture, View::Plain))
+        };
+        let done = match &self.gpu {
+            None => {
+                let run = |tensor: anyhow::Result<Vec<f32>>| anyhow::Ok(self.network.run(&tensor?)?);
+                pictures.par_iter().filter_map(tensor).map(run).collect::<anyhow::Result<Vec<_>>>()?.len()
+            }
+            Some(gpu) => {
+                let tensors = pictures.par_iter().filter_map(tensor).collect::<anyhow::Result<Vec<_>>>()?;
+                for batch in tensors.chunks(gpu.batch) {
+                    gpu.network.run(batch)?;
+                }
+                tensors.len()
+            }
+        };
+        ensure!(done > 0, "not one of {} pictures can be read", pictures.len());
+        Ok(done as f64 / start.elapsed().as_secs_f64())
     }
 
     fn tensor(&self, picture: &RgbImage, view: View) -> anyhow::Result<Vec<f32>> {
@@ -172,7 +202,7 @@ impl Extractor {
             View::Mirrored => mirror(&self.preprocess.pixels(picture)?, self.preprocess.size as usize),
             View::Under(condition) => self.preprocess.pixels(&condition.apply(picture))?,
         };
-        Ok(self.preprocess.normalise(&self.preprocess.exposed(&pixels)))
+        Ok(self.preprocess.normalise(&self.preprocess.adjusted(&pixels)))
     }
 
     fn read_entry(&self, entry: &Path) -> Option<Vec<f32>> {
@@ -215,13 +245,13 @@ impl Extraction<'_> {
     }
 
     /// Pictures are prepared by one thread, with the help of all cores, while this one waits for the GPU.
-    fn on_gpu(&self, gpu: &dyn Batches, pictures: &[&Path]) -> anyhow::Result<Vec<Option<Views>>> {
+    fn on_gpu(&self, gpu: &Gpu, pictures: &[&Path]) -> anyhow::Result<Vec<Option<Views>>> {
         let prepare = |chunk: &[&Path]| chunk.par_iter().map(|path| self.prepare(path)).collect::<anyhow::Result<Vec<_>>>();
         std::thread::scope(|scope| {
             let (sender, receiver) = mpsc::sync_channel(1);
             scope.spawn(move || {
                 // Nobody receives any more when the GPU has failed.
-                pictures.chunks(BATCH).map(prepare).try_for_each(|chunk| sender.send(chunk)).ok();
+                pictures.chunks(gpu.batch).map(prepare).try_for_each(|chunk| sender.send(chunk)).ok();
             });
             let mut all = Vec::with_capacity(pictures.len());
             for chunk in receiver {
@@ -234,15 +264,15 @@ impl Extraction<'_> {
     }
 
     /// Completes the views of some pictures.
-    fn compute(&self, gpu: &dyn Batches, mut chunk: Vec<Option<Vec<Prepared>>>) -> anyhow::Result<Vec<Option<Views>>> {
+    fn compute(&self, gpu: &Gpu, mut chunk: Vec<Option<Vec<Prepared>>>) -> anyhow::Result<Vec<Option<Views>>> {
         let tensors = chunk.iter_mut().flatten().flatten().filter_map(|view| match view {
             Prepared::Tensor(tensor, _) => Some(std::mem::take(tensor)),
             Prepared::Known(_) => None,
         });
         let tensors: Vec<Vec<f32>> = tensors.collect();
         let mut found = Vec::with_capacity(tensors.len());
-        for batch in tensors.chunks(BATCH) {
-            found.extend(gpu.run(batch)?);
+        for batch in tensors.chunks(gpu.batch) {
+            found.extend(gpu.network.run(batch)?);
         }
         let mut found = found.into_iter();
         for view in chunk.iter_mut().flatten().flatten() {
@@ -328,11 +358,15 @@ mod tests {
         graph::encode(&graph.finish(vec![]))
     }
 
+    /// Views that are computed at once.
+    const BATCH: usize = 16;
+
     /// On the CPU, or as on a GPU by the interpreter on burn's CPU back end.
     fn extractor(model: &[u8], preprocess: &Preprocess, cache: &Path, interpreted: bool) -> Extractor {
         let message = nn::decode(model).unwrap();
-        let batches = batches::<burn::backend::Autodiff<burn::backend::NdArray>>(&message).unwrap();
-        Extractor::new(message, &sha256(model), preprocess, cache, interpreted.then_some(("burn", batches))).unwrap()
+        let network = batches::<burn::backend::Autodiff<burn::backend::NdArray>>(&message).unwrap();
+        let gpu = interpreted.then_some(Gpu { name: "burn", batch: BATCH, network });
+        Extractor::new(message, &sha256(model), preprocess, cache, gpu).unwrap()
     }
 
     #[test]
@@ -415,9 +449,9 @@ mod tests {
         let rule = Preprocess::imagenet(ResizeRule::Plain);
         let right = extractor(&model, &rule, folder.path(), true);
         let sample = rule.tensor(&vision::decode(pawgate::samples::SAMPLES[0].jpeg).unwrap()).unwrap();
-        let right = right.gpu.unwrap().1.run(&[sample]).unwrap().remove(0);
+        let right = right.gpu.unwrap().network.run(&[sample]).unwrap().remove(0);
         let open = |features: &[f32]| {
-            let gpu: (_, Box<dyn Batches>) = ("wrong", Box::new(Wrong(features.to_vec())));
+            let gpu = Gpu { name: "wrong", batch: BATCH, network: Box::new(Wrong(features.to_vec())) };
             Extractor::new(nn::decode(&model).unwrap(), &sha256(&model), &rule, folder.path(), Some(gpu))
         };
         open(&right).unwrap();

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use pawgate::vision::{Exposure, Preprocess, ResizeRule};
+use pawgate::vision::{Exposure, Preprocess, ResizeRule, Sharpening};
 
 use crate::backend::Device;
 use crate::conditions::Condition;
@@ -61,7 +61,7 @@ impl DataArgs {
             Resize::Crop => ResizeRule::ShortSideCrop { short_side: 256 },
             Resize::Plain => ResizeRule::Plain,
         });
-        Preprocess { exposure: Some(Exposure::DUSK), ..preprocess }
+        Preprocess { exposure: Some(Exposure::DUSK), sharpening: Some(Sharpening::DEFOCUS), ..preprocess }
     }
 }
 
@@ -80,8 +80,6 @@ pub struct Material {
     pub negative_categories: Vec<usize>,
     /// Pictures that could not be decoded.
     pub broken: usize,
-    /// How many views a second were computed; `None` when all were in the cache.
-    pub views_a_second: Option<f64>,
 }
 
 impl Material {
@@ -110,11 +108,8 @@ impl Material {
         let pet_features = extractor.extract("features of pets", &pets, &views)?;
         let negative_features = extractor.extract("features of negatives", &others, &View::BOTH)?;
         let broken = pet_features.broken + negative_features.broken;
-        let computed = pet_features.computed + negative_features.computed;
-        let seconds = (pet_features.time + negative_features.time).as_secs_f64();
-        let mut material = Self::join(set, &negatives, pet_features.views, negative_features.views, broken)?;
-        material.views_a_second = (computed > 0).then_some(computed as f64 / seconds);
-        Ok(material)
+        log::debug!("{} views were not in the cache", pet_features.computed + negative_features.computed);
+        Self::join(set, &negatives, pet_features.views, negative_features.views, broken)
     }
 
     fn join(
@@ -135,7 +130,6 @@ impl Material {
             categories,
             negative_categories: vec![],
             broken,
-            views_a_second: None,
             set,
         };
         let examples = &mut material.examples;

@@ -27,7 +27,8 @@ pub(super) fn window(node: &Arc<NodeProto>, kernel: [usize; 2]) -> Outcome<Windo
 /// A convolution that is described but not yet in the graph.
 pub(super) struct Layer {
     node: Arc<NodeProto>,
-    target: Target,
+    /// None where only the sum with another tensor is rounded.
+    target: Option<Target>,
     input: Value,
     /// Name of the weights' constant.
     weight: String,
@@ -49,14 +50,20 @@ pub(super) struct Addition {
 
 /// Puts the convolution into the graph, or lets it wait for an addition.
 pub(super) fn lower(lowering: &mut Lowering<'_>, node: &Arc<NodeProto>, target: Target) -> Outcome<()> {
-    let layer = describe(lowering, node, target)?;
-    let name = layer.target.name.clone();
+    let name = target.name.clone();
+    let layer = describe(lowering, node, Some(target))?;
     let reader = lowering.message.only_reader(&name).and_then(|dq| lowering.message.only_reader(&dq.output[0]));
     if !layer.depthwise && reader.is_some_and(|reader| reader.op_type == "Add") {
         lowering.pending.insert(name, layer);
         return Ok(());
     }
     layer.wire(lowering, None)
+}
+
+/// A convolution whose output becomes part of a sum as it is.
+pub(super) fn exact(lowering: &mut Lowering<'_>, node: &Arc<NodeProto>) -> Outcome<Layer> {
+    let layer = describe(lowering, node, None)?;
+    if layer.depthwise { fail(node, "has an output that is not quantised") } else { Ok(layer) }
 }
 
 /// A constant behind a DequantizeLinear: its name, its scales, one a channel of axis 0. Symmetric.
@@ -83,7 +90,7 @@ pub(super) fn constant(
     Ok((name, scales))
 }
 
-fn describe(lowering: &mut Lowering<'_>, node: &Arc<NodeProto>, target: Target) -> Outcome<Layer> {
+fn describe(lowering: &mut Lowering<'_>, node: &Arc<NodeProto>, target: Option<Target>) -> Outcome<Layer> {
     let input = lowering.read(node, 0)?;
     let (weight, scales) = constant(lowering, node, 1, DataType::Int8)?;
     let [outputs, per_group, height, width] = lowering.message.dims(&weight)[..] else {
@@ -158,7 +165,7 @@ impl Layer {
                 (op.output(), lowering.model.wire_node(&node.name, op, &inputs)?)
             })
         })?;
-        let target = addition.map_or(self.target, |a| a.target);
+        let target = addition.map(|a| a.target).or(self.target).expect("a target, or that of an addition");
         let value = Value { outlet: outlet[0], picture: output, affine: target.affine };
         lowering.values.insert(target.name, value);
         Ok(())
@@ -166,20 +173,33 @@ impl Layer {
 
     fn requant(&self, weights: &[i8], zero_point: i32, storage: Storage, addition: Option<&Addition>) -> Requant {
         let kernel = weights.len() / self.outputs;
-        let own = self.target.affine;
         let bias = |channel: usize| {
             let sum: i32 = weights[channel * kernel..][..kernel].iter().map(|&w| i32::from(w)).sum();
             self.bias[channel] - zero_point * sum
         };
-        let multiplier = |channel: usize| (self.input.affine.scale * self.scales[channel]) / own.scale;
-        Requant {
-            bias: in_fours(self.outputs, bias),
-            multiplier: in_fours(self.outputs, multiplier),
-            range: own.range(self.target.activation, storage),
-            residual: addition.map(|a| a.target.sum(own, a.other.affine, storage)),
-        }
+        let (range, step, residual) = match (&self.target, addition) {
+            (Some(own), addition) => {
+                let residual = addition.map(|a| a.target.sum(own.affine, a.other.affine, storage));
+                (own.affine.range(own.activation, storage), own.affine.scale, residual)
+            }
+            (None, Some(Addition { other, target })) => {
+                // Parts of the sum's step are integers that f32 holds exactly, so whatever rounds them changes nothing.
+                let exact = Affine { scale: target.affine.scale / EXACT_PARTS, zero_point: 0 };
+                let range = Range { min: -EXACT_LIMIT, max: EXACT_LIMIT, zero_point: 0 };
+                (range, exact.scale, Some(target.sum(exact, other.affine, storage)))
+            }
+            (None, None) => unreachable!("a convolution is rounded, or part of a sum"),
+        };
+        let multiplier = |channel: usize| (self.input.affine.scale * self.scales[channel]) / step;
+        Requant { bias: in_fours(self.outputs, bias), multiplier: in_fours(self.outputs, multiplier), range, residual }
     }
 }
+
+/// Parts of the sum's step in which an output that is not rounded is counted before it is added: two more bits would be lost in f32
+/// beside a sum of 255 steps.
+const EXACT_PARTS: f32 = 256.0;
+/// The most of them: far beyond what 8 bits of the sum can show.
+const EXACT_LIMIT: f32 = (1 << 22) as f32;
 
 /// Values of channels in groups of four, zeros beyond the last.
 fn in_fours<T: Default>(channels: usize, value: impl Fn(usize) -> T) -> Vec<[T; 4]> {

@@ -58,6 +58,7 @@ impl Measured<'_> {
             calibration: Some(self.calibration()),
             int8: self.int8(),
             conditions: self.conditions(),
+            backends: self.backends(),
             reproduction: Some(self.reproduction()?),
             ..Data::default()
         })
@@ -294,6 +295,15 @@ impl Measured<'_> {
         rows.map(row).collect()
     }
 
+    fn backends(&self) -> Vec<report::Backend> {
+        let backend = |speed: &super::Speed| report::Backend {
+            name: speed.device.clone(),
+            pictures_per_second: Some(speed.pictures_a_second),
+            seconds_per_epoch: Some(speed.seconds_an_epoch),
+        };
+        self.report.speed.iter().map(backend).collect()
+    }
+
     fn int8(&self) -> Option<report::Int8> {
         let [fp32, int8] = [false, true].map(|int8| {
             let name = self.contenders[whole(self.contenders, self.report.recipe, int8)?].name;
@@ -303,6 +313,7 @@ impl Measured<'_> {
         Some(report::Int8 {
             agreement: self.report.int8_agreement.and_then(share),
             top1_lost: Spread::of([(fp32.top1_micro.mean - int8.top1_micro.mean) / 100.0]),
+            estimators: self.model.map_or(vec![], |(_, classifier)| estimators(&classifier.metadata().provenance.quantisation)),
             ..report::Int8::default()
         })
     }
@@ -321,6 +332,21 @@ impl Measured<'_> {
             configuration: serde_json::to_string_pretty(&settings)?,
         })
     }
+}
+
+/// The range estimators that `quantize` has written into the model's description.
+fn estimators(quantisation: &serde_json::Value) -> Vec<report::Estimator> {
+    let tried = quantisation["tried"].as_array().into_iter().flatten();
+    let estimator = |tried: &serde_json::Value| {
+        let channels = if tried["equalised"] == true { ", channels equalised" } else { "" };
+        Some(report::Estimator {
+            name: format!("{}{channels}", tried["estimator"].as_str()?),
+            chosen: tried["chosen"] == true,
+            agreement: tried["agreement"].as_f64(),
+            top1: None,
+        })
+    };
+    tried.filter_map(estimator).collect()
 }
 
 /// A network's answers in bins of their probability, before or after dividing by the temperature.

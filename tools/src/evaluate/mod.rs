@@ -6,11 +6,11 @@
 //! ([`crate::train::best`]), where the checkpoints' classifiers are at hand.
 
 mod figures;
+mod speed;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use anyhow::Context;
 use burn::tensor::backend::AutodiffBackend;
@@ -36,6 +36,7 @@ use crate::train::linear::{Epoch, Layer, Protocol, argmax};
 use crate::train::odds::Pair;
 use crate::train::{Examples, FOLDS, Recipe, calibrate};
 use figures::Measured;
+pub use speed::Speed;
 
 /// Seeds of the folds and of the heads.
 pub const SEEDS: [u64; 5] = [1, 2, 3, 4, 5];
@@ -57,6 +58,8 @@ pub struct Args {
     pub conditions: ConditionArgs,
     #[command(flatten)]
     pub backend: BackendArgs,
+    #[command(flatten)]
+    pub doors: DoorArgs,
     /// Write the figures as JSON too.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -66,6 +69,28 @@ pub struct Args {
     /// Write what the report is made of as JSON, for `report --from`.
     #[arg(long, value_name = "FILE")]
     pub figures: Option<PathBuf>,
+}
+
+/// Event-level figures, which the program at the door measures itself.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct DoorArgs {
+    /// Show how often the door opened for strangers: what `pawgate replay --each --json` printed of pictures that may not enter.
+    #[arg(long, value_name = "FILE")]
+    pub doors: Option<PathBuf>,
+}
+
+impl DoorArgs {
+    /// Events and openings by folder, if there is a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds something else.
+    pub fn read(&self) -> anyhow::Result<Option<Vec<report::Door>>> {
+        let read = |path: &PathBuf| {
+            let lines = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            report::doors::read(&lines).with_context(|| format!("cannot use {}", path.display()))
+        };
+        self.doors.as_ref().map(read).transpose()
+    }
 }
 
 /// Under which conditions the pictures are judged again.
@@ -222,22 +247,11 @@ pub struct OfficialTest {
     pub top1_micro: Option<f64>,
 }
 
-/// How fast the computing in floats was.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Speed {
-    /// Which back end.
-    pub device: &'static str,
-    /// Views of pictures a second through the fp32 network, decoding included; `None` when all were in the cache.
-    pub views_a_second: Option<f64>,
-    /// Of the paper's breed layer on four fifths of the pets, while the folds are trained side by side.
-    pub seconds_an_epoch: f64,
-}
-
 /// Everything that `evaluate` found.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// Of this run; not a property of the model.
-    pub speed: Speed,
+    /// Of this machine; not a property of the model.
+    pub speed: Vec<Speed>,
     /// Pictures of pets.
     pub pets: usize,
     /// Listed pictures that are not there.
@@ -375,6 +389,7 @@ enum Answer {
 /// # Errors
 /// What loading data, networks or features reports.
 pub fn evaluate<B: AutodiffBackend>(args: &Args, protocol: &Protocol, device: Device) -> anyhow::Result<Report> {
+    let doors = args.doors.read()?;
     let knowledge = args.recipe.knowledge(&args.network)?;
     let trained = if knowledge.is_some() { &Condition::TRAINED[..] } else { &[] };
     let material = Material::load(&args.data, &args.network, trained, device)?;
@@ -402,14 +417,8 @@ pub fn evaluate<B: AutodiffBackend>(args: &Args, protocol: &Protocol, device: De
     let judged = judged.collect::<anyhow::Result<Vec<Fold>>>()?;
     bar.finish_and_clear();
     let predictions: Vec<Vec<Predictions>> = judged.chunks(FOLDS).map(|folds| judge.merge(folds)).collect();
-    let start = Instant::now();
     let training = curve::<B>(&material.examples, protocol);
-    let speed = Speed {
-        device: device.name(),
-        views_a_second: material.views_a_second,
-        seconds_an_epoch: start.elapsed().as_secs_f64() / (FOLDS * (1..=protocol.epochs).sum::<usize>()) as f64,
-    };
-    log::info!("on {}, an epoch of the breed layer took {:.2} s, folds side by side", speed.device, speed.seconds_an_epoch);
+    let speed = speed::measure(&args.network, &args.data, &material, protocol, device)?;
     let report = Report {
         speed,
         pets: material.examples.classes.len(),
@@ -439,7 +448,7 @@ pub fn evaluate<B: AutodiffBackend>(args: &Args, protocol: &Protocol, device: De
             predictions: &predictions,
             model: args.model.as_deref().zip(classifier.as_ref()),
         };
-        let data = measured.data()?;
+        let data = report::Data { doors: doors.unwrap_or_default(), ..measured.data()? };
         if let Some(path) = &args.figures {
             write_whole(path, &data.to_json()?)?;
         }
@@ -462,14 +471,14 @@ fn curve<B: AutodiffBackend>(examples: &Examples, protocol: &Protocol) -> Vec<Cu
         let after = |epochs: usize| {
             let (layer, history) = examples.fit_breed::<B>(&training, 0..width, &Protocol { epochs, ..protocol.clone() });
             let answers = held_out.iter().map(|&i| (layer.logits(&examples.views[i][0]), examples.classes[i]));
-            CurvePoint { training: history[epochs - 1], held_out: judged(answers) }
+            CurvePoint { training: history[history.len() - 1], held_out: judged(answers) }
         };
         (1..=protocol.epochs).map(after).collect()
     };
     let all: Vec<Vec<CurvePoint>> = (0..FOLDS).into_par_iter().map(of_fold).collect();
     let mean = |epoch: usize, of: &dyn Fn(&CurvePoint) -> Epoch| {
         let sum = |figure: &dyn Fn(Epoch) -> f64| all.iter().map(|fold| figure(of(&fold[epoch]))).sum::<f64>() / FOLDS as f64;
-        Epoch { loss: sum(&|e| e.loss), accuracy: sum(&|e| e.accuracy) }
+        Epoch { loss: sum(&|e| e.loss), accuracy: sum(&|e| e.accuracy), held_out_loss: None }
     };
     (0..protocol.epochs)
         .map(|e| CurvePoint { training: mean(e, &|p| p.training), held_out: mean(e, &|p| p.held_out) })
@@ -478,7 +487,7 @@ fn curve<B: AutodiffBackend>(examples: &Examples, protocol: &Protocol) -> Vec<Cu
 
 /// Mean cross-entropy, in nats, and accuracy of logits with their right classes.
 fn judged(answers: impl Iterator<Item = (Vec<f32>, usize)>) -> Epoch {
-    let (mut sum, mut count) = (Epoch { loss: 0.0, accuracy: 0.0 }, 0.0);
+    let (mut sum, mut count) = (Epoch { loss: 0.0, accuracy: 0.0, held_out_loss: None }, 0.0);
     for (logits, class) in answers {
         let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let powers: f64 = logits.iter().map(|&logit| f64::from(logit - largest).exp()).sum();
@@ -486,7 +495,7 @@ fn judged(answers: impl Iterator<Item = (Vec<f32>, usize)>) -> Epoch {
         sum.accuracy += f64::from(u8::from(argmax(&logits) == class));
         count += 1.0;
     }
-    Epoch { loss: sum.loss / count, accuracy: sum.accuracy / count }
+    Epoch { loss: sum.loss / count, accuracy: sum.accuracy / count, held_out_loss: None }
 }
 
 /// For each category of negatives, the share that gates accept which have seen none of it: first seed, each picture judged by the gate

@@ -37,7 +37,7 @@ fn add_best(graph: &mut GraphBuilder, best: &BestHead, breed_temperature: f32, p
         let of_pets = slice(graph, &format!("{name}/pets"), &logits, 0..pets);
         let of_others = slice(graph, &format!("{name}/others"), &logits, pets..rows.scales.len());
         for group in [&of_pets, &of_others] {
-            odds.push(reduce(graph, "ReduceLogSumExp", &format!("{group}/log_sum_exp"), group));
+            odds.push(log_sum_exp(graph, group));
         }
         seen.push(graph.node("Softmax", &format!("{of_pets}/softmax"), &[&of_pets], &[("axis", Attr::Int(1))]));
     }
@@ -76,6 +76,14 @@ fn slice(graph: &mut GraphBuilder, name: &str, input: &str, range: std::ops::Ran
 /// Over the columns; they become one.
 fn reduce(graph: &mut GraphBuilder, operator: &str, name: &str, input: &str) -> Name {
     graph.node(operator, name, &[input], &[("axes", Attr::Ints(&[1])), ("keepdims", Attr::Int(1))])
+}
+
+/// ln Σ exp over the columns. The largest is taken off before, so that nothing overflows: an infinite score would be a fault.
+fn log_sum_exp(graph: &mut GraphBuilder, input: &str) -> Name {
+    let largest = reduce(graph, "ReduceMax", &format!("{input}/largest"), input);
+    let below = graph.node("Sub", &format!("{input}/below"), &[input, &largest], &[]);
+    let sum = reduce(graph, "ReduceLogSumExp", &format!("{input}/log_sum_exp_below"), &below);
+    graph.node("Add", &format!("{input}/log_sum_exp"), &[&sum, &largest], &[])
 }
 
 fn concat(graph: &mut GraphBuilder, name: &str, parts: &[Name]) -> Name {
@@ -127,5 +135,9 @@ mod tests {
             assert!((found - expected).abs() < 1e-4 * expected.abs().max(1.0), "{found} {expected}");
         }
         assert!((outputs[1][0] - pet / 1.25).abs() < 1e-3, "{} {}", outputs[1][0], pet / 1.25);
+        // Far beyond what exp can hold.
+        let features: Vec<f32> = features.into_iter().map(|value| value * 300.0).collect();
+        let (found, (_, pet)) = (network.run(&features).unwrap().remove(1)[0], best.scores(&features));
+        assert!(pet.abs() > 100.0 && (found - pet / 1.25).abs() < 1e-3 * pet.abs(), "{found} {}", pet / 1.25);
     }
 }

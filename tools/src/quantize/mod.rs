@@ -265,6 +265,14 @@ pub fn quantise(
         "feature_error": chosen.feature_error,
         "score_error": chosen.score_error,
         "agreement": chosen.agreement,
+        "tried": tried.iter().map(|quality| json!({
+            "estimator": quality.estimator.to_string(),
+            "equalised": quality.equalised,
+            "feature_error": quality.feature_error,
+            "score_error": quality.score_error,
+            "agreement": quality.agreement,
+            "chosen": *quality == chosen,
+        })).collect::<Vec<_>>(),
         "weight_channels": weights.channels,
         "exact_weight_channels": weights.exact_channels,
     });

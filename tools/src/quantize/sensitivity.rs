@@ -52,15 +52,18 @@ pub fn measure(
     Ok(layers)
 }
 
-/// The network with the tensor, and the convolution that makes it, rounded to what 8 bits hold; and the operator's name.
+/// The network with the tensor, and the convolutions that make it, rounded to what 8 bits hold; and the operator's name.
 fn round_one(network: &ModelProto, tensor: &str, calibration: &Calibration) -> anyhow::Result<(ModelProto, String)> {
     let mut network = network.clone();
     let graph = network.graph.as_mut().context("the model has no graph")?;
     let maker = maker(graph, tensor)?.clone();
-    if maker.op_type == "Conv" {
-        let conv = IntegerConv::of(&maker, graph, calibration)?;
-        set(graph, &maker.input[1], &conv.rounded_weight())?;
-        set(graph, &maker.input[2], &conv.rounded_bias())?;
+    // A convolution that is only rounded as a part of a sum counts with that.
+    let parts = maker.input.iter().filter(|input| maker.op_type == "Add" && !calibration.ranges.contains_key(*input));
+    let parts = parts.map(|part| Ok(self::maker(graph, part)?.clone())).collect::<anyhow::Result<Vec<_>>>()?;
+    for conv in parts.iter().chain([&maker]).filter(|node| node.op_type == "Conv") {
+        let integers = IntegerConv::of(conv, graph, calibration)?;
+        set(graph, &conv.input[1], &integers.rounded_weight())?;
+        set(graph, &conv.input[2], &integers.rounded_bias())?;
     }
     round_tensor(graph, tensor, *calibration.ranges.get(tensor).context("it has no range")?)?;
     Ok((network, maker.op_type))
@@ -117,10 +120,21 @@ mod tests {
         let made = |name: &str| layers.iter().find(|layer| layer.name == name).unwrap();
         assert_eq!((made("stem/relu").operator.as_str(), made("sum/relu").operator.as_str()), ("Conv", "Add"));
         assert!(layers.iter().all(|layer| layer.feature_error > 0.0 && layer.feature_error < 0.02), "{layers:?}");
-        calibration.ranges.get_mut("branch").unwrap().scale *= 30.0;
+        // The branch's weights are rounded where its sum is.
+        let (rounded, _) = round_one(&network, "sum/relu", &calibration).unwrap();
+        let weights = |model: &ModelProto| {
+            let constants = &model.graph.as_ref().unwrap().initializer;
+            constants.iter().find(|constant| constant.name == "branch/weight").unwrap().raw_data.clone()
+        };
+        assert_ne!(weights(&rounded), weights(&network));
+        calibration.ranges.get_mut("sum/relu").unwrap().scale *= 30.0;
         let coarser = measure(&network, &calibration, &pictures, &expected).unwrap();
-        assert!(coarser[0].name == "branch" && coarser[0].feature_error > 3.0 * made("branch").feature_error, "{coarser:?}");
-        let others = coarser[1..].iter().all(|layer| *layer == *made(&layer.name));
-        assert!(others, "the other layers are rounded as before: {coarser:?}");
+        assert!(
+            coarser[0].name == "sum/relu" && coarser[0].feature_error > 3.0 * made("sum/relu").feature_error,
+            "{coarser:?}"
+        );
+        // All but the one that reads it, whose bias is in steps of it.
+        let mut others = coarser[1..].iter().filter(|layer| layer.name != "depthwise/relu6");
+        assert!(others.all(|layer| *layer == *made(&layer.name)), "the other layers are rounded as before: {coarser:?}");
     }
 }

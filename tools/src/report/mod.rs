@@ -10,6 +10,7 @@ mod chart;
 mod classes;
 mod confusion;
 mod data;
+pub mod doors;
 mod engine;
 mod format;
 mod gate;

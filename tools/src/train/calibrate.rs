@@ -14,7 +14,7 @@ pub const ACCEPT_TARGET: f64 = 0.983;
 pub const NOT_REJECTED_TARGET: f64 = 0.997;
 /// Share of the negatives that the gate of a model lets pass at most, out of fold: a picture at a door is one of many in an event, and
 /// the door must not open for one in a hundred strangers…
-const STRANGERS_TARGET: f64 = 0.002;
+const STRANGERS_TARGET: f64 = 0.001;
 /// …as long as it lets so many of the pets pass: few negatives, or pets that look like them, cannot shut everybody out.
 const LEAST_ACCEPTED: f64 = 0.95;
 
@@ -159,7 +159,12 @@ fn threshold_kept_from(values: &[f32], share: f64) -> f32 {
 /// # Panics
 /// When one of the two lists is empty.
 pub fn choose_gate(pets: &[f32], negatives: &[f32]) -> Gate {
-    let strict = threshold_kept_from(negatives, STRANGERS_TARGET).min(threshold_reached_by(pets, LEAST_ACCEPTED));
+    let most = threshold_reached_by(pets, LEAST_ACCEPTED);
+    let strict = match threshold_kept_from(negatives, STRANGERS_TARGET) {
+        strict if strict <= most => strict,
+        // No threshold keeps enough of them out: the least of those that keep out what `most` does, which costs no pet for nothing.
+        _ => negatives.iter().copied().filter(|&negative| negative < most).max_by(f32::total_cmp).map_or(most, f32::next_up),
+    };
     let accept = strict.max(threshold_reached_by(pets, ACCEPT_TARGET));
     let reject = threshold_reached_by(pets, NOT_REJECTED_TARGET).min(accept);
     let share = |values: &[f32]| values.iter().filter(|&&p| p >= accept).count() as f32 / values.len() as f32;
@@ -219,6 +224,7 @@ mod tests {
         let examples = Examples {
             views: vec![vec![vec![0.0]]; 20],
             door: vec![],
+
             classes: (0..10).map(|i| i % 2).collect(),
             strata: vec![0; 20],
             groups: (0..20).collect(),
@@ -239,7 +245,9 @@ mod tests {
         let threshold = threshold_reached_by(&values, 0.98);
         assert_eq!(values.iter().filter(|&&v| v >= threshold).count(), 980);
         let gate = choose_gate(&values, &[0.0, 0.001, 0.5, 0.9]);
-        assert_eq!((gate.pets_accepted, gate.negatives_accepted), (LEAST_ACCEPTED as f32, 0.5), "two negatives look like pets");
+        assert_eq!((gate.pets_accepted, gate.negatives_accepted), (ACCEPT_TARGET as f32, 0.5), "two negatives look like pets");
+        let gate = choose_gate(&values, &[0.0, 0.03, 0.5, 0.9]);
+        assert!(gate.accept > 0.03 && gate.accept < 0.0301, "the others are kept out, and no pet more: {gate:?}");
         let strict = choose_gate(&values, &[0.0, 0.001, 0.02, 0.03]);
         assert!(strict.accept > 0.03 && strict.accept < 0.0301 && strict.negatives_accepted == 0.0, "{strict:?}");
         let usual = choose_gate(&values, &[0.0, 0.001, 0.002, 0.003]);

@@ -3,8 +3,8 @@
 //! With some twenty pictures a class and thousands of features, the shared covariance cannot be estimated; drawn towards a multiple
 //! of the identity it can (Friedman 1989, *Regularized discriminant analysis*, JASA 84). Classes count alike, however many pictures
 //! they have, in the covariance too. What a picture's views under conditions at the door differ in ([`Table`]) is added to the
-//! covariance: along it nothing is to be told apart. Everything is computed from the products of pictures with each other ([`Gram`]): a system as large as there are
-//! pictures, not features, and one table of products serves every fold.
+//! covariance: along it nothing is to be told apart. Everything is computed from the products of pictures with each other ([`Gram`]): a
+//! system as large as there are pictures, not features, and one table of products serves every fold.
 
 use nalgebra::{Cholesky, DMatrix, DVector};
 use rand::{RngExt, SeedableRng};

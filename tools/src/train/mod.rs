@@ -11,7 +11,9 @@ pub mod file;
 pub mod knowledge;
 pub mod linear;
 pub mod odds;
+pub mod resume;
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use burn::tensor::backend::AutodiffBackend;
@@ -24,8 +26,9 @@ use crate::conditions::Condition;
 use crate::folds;
 use crate::progress;
 use best::BestHead;
-use linear::{Epoch, Layer, Protocol, Targets, fit};
+use linear::{Epoch, Layer, Lesson, Protocol, Targets, fit_kept};
 use odds::Odds;
+use resume::{Checkpoints, Slot};
 
 /// Number of folds of every cross-validation.
 pub const FOLDS: usize = 5;
@@ -87,25 +90,78 @@ impl Examples {
     pub fn fit_breed<B: AutodiffBackend>(
         &self,
         chosen: &[usize],
-        range: std::ops::Range<usize>,
+        range: Range<usize>,
         protocol: &Protocol,
     ) -> (Layer, Vec<Epoch>) {
+        self.fit_breed_kept::<B>(chosen, range, protocol, &Slot::NONE).expect("nothing is read or written")
+    }
+
+    /// As [`Self::fit_breed`], keeping what was done in `slot`.
+    ///
+    /// # Errors
+    /// See [`fit_kept`].
+    pub fn fit_breed_kept<B: AutodiffBackend>(
+        &self,
+        chosen: &[usize],
+        range: Range<usize>,
+        protocol: &Protocol,
+        slot: &Slot,
+    ) -> anyhow::Result<(Layer, Vec<Epoch>)> {
         let pets: Vec<usize> = chosen.iter().copied().filter(|&i| self.is_pet(i)).collect();
-        let features: Vec<&[f32]> = self.all_views(&pets).map(|view| &view[range.clone()]).collect();
-        let classes: Vec<usize> = self.repeat(&pets, |i| self.classes[i]);
-        fit::<B>(&B::Device::default(), &features, Targets::Classes(&classes, self.class_count), protocol)
+        let [training, held_out] = self.split(&pets, protocol);
+        let classes = |chosen: &[usize]| -> Vec<usize> { self.repeat(chosen, |i| self.classes[i]) };
+        let (features, held_features) = (self.all_views(&training, range.clone()), self.all_views(&held_out, range));
+        let (classes, held_classes) = (classes(&training), classes(&held_out));
+        let lesson = Lesson { features: &features, targets: Targets::Classes(&classes, self.class_count) };
+        let held = Lesson { features: &held_features, targets: Targets::Classes(&held_classes, self.class_count) };
+        fit_kept::<B>(&B::Device::default(), lesson, (!held_out.is_empty()).then_some(held), protocol, slot)
     }
 
     /// Trains the gate on all of `chosen`.
     pub fn fit_gate<B: AutodiffBackend>(&self, chosen: &[usize], protocol: &Protocol) -> (Layer, Vec<Epoch>) {
-        let features: Vec<&[f32]> = self.all_views(chosen).collect();
-        let pets: Vec<bool> = self.repeat(chosen, |i| self.is_pet(i));
-        let protocol = Protocol { epochs: protocol.gate_epochs, ..protocol.clone() };
-        fit::<B>(&B::Device::default(), &features, Targets::Binary(&pets), &protocol)
+        self.fit_gate_kept::<B>(chosen, protocol, &Slot::NONE).expect("nothing is read or written")
     }
 
-    fn all_views<'a>(&'a self, chosen: &'a [usize]) -> impl Iterator<Item = &'a [f32]> {
-        chosen.iter().flat_map(|&i| self.views[i].iter().map(Vec::as_slice))
+    /// As [`Self::fit_gate`], keeping what was done in `slot`.
+    ///
+    /// # Errors
+    /// See [`fit_kept`].
+    pub fn fit_gate_kept<B: AutodiffBackend>(
+        &self,
+        chosen: &[usize],
+        protocol: &Protocol,
+        slot: &Slot,
+    ) -> anyhow::Result<(Layer, Vec<Epoch>)> {
+        let protocol = Protocol { epochs: protocol.gate_epochs, ..protocol.clone() };
+        let [training, held_out] = self.split(chosen, &protocol);
+        let width = self.views[0][0].len();
+        let pets = |chosen: &[usize]| -> Vec<bool> { self.repeat(chosen, |i| self.is_pet(i)) };
+        let (features, held_features) = (self.all_views(&training, 0..width), self.all_views(&held_out, 0..width));
+        let (pets, held_pets) = (pets(&training), pets(&held_out));
+        let lesson = Lesson { features: &features, targets: Targets::Binary(&pets) };
+        let held = Lesson { features: &held_features, targets: Targets::Binary(&held_pets) };
+        fit_kept::<B>(&B::Device::default(), lesson, (!held_out.is_empty()).then_some(held), &protocol, slot)
+    }
+
+    /// What is trained on of `chosen`, and what is held out for early stopping: one fold, if that is asked for. Near duplicates stay
+    /// together, and a class is never held out whole.
+    fn split(&self, chosen: &[usize], protocol: &Protocol) -> [Vec<usize>; 2] {
+        if protocol.patience.is_none() {
+            return [chosen.to_vec(), vec![]];
+        }
+        let of = |numbers: &[usize]| -> Vec<usize> { chosen.iter().map(|&i| numbers[i]).collect() };
+        let strata = of(&self.strata);
+        let folds = folds::assign(&strata, &of(&self.groups), FOLDS, protocol.seed);
+        let trained: std::collections::HashSet<usize> =
+            strata.iter().zip(&folds).filter(|(_, fold)| **fold != 0).map(|(stratum, _)| *stratum).collect();
+        let held = |at: usize| folds[at] == 0 && trained.contains(&strata[at]);
+        let part = |wanted: bool| (0..chosen.len()).filter(|&at| held(at) == wanted).map(|at| chosen[at]).collect();
+        [part(false), part(true)]
+    }
+
+    /// All views of `chosen`, of each the features in `range`.
+    fn all_views<'a>(&'a self, chosen: &[usize], range: Range<usize>) -> Vec<&'a [f32]> {
+        chosen.iter().flat_map(|&i| self.views[i].iter().map(|view| &view[range.clone()]).collect::<Vec<_>>()).collect()
     }
 
     fn repeat<T: Clone>(&self, chosen: &[usize], value: impl Fn(usize) -> T) -> Vec<T> {
@@ -230,44 +286,95 @@ pub struct OutOfFold {
 }
 
 /// Trains both layers on everything: the layers that ship.
-pub fn fit_all<B: AutodiffBackend>(examples: &Examples, protocol: &Protocol) -> [(Layer, Vec<Epoch>); 2] {
+///
+/// # Errors
+/// See [`fit_kept`].
+pub fn fit_all<B: AutodiffBackend>(
+    examples: &Examples,
+    protocol: &Protocol,
+    checkpoints: &Checkpoints,
+) -> anyhow::Result<[(Layer, Vec<Epoch>); 2]> {
     let everything: Vec<usize> = (0..examples.len()).collect();
     let bar = progress::bar("training the head", 2);
     let start = Instant::now();
-    let breed = examples.fit_breed::<B>(&everything, 0..examples.views[0][0].len(), protocol);
+    let width = examples.views[0][0].len();
+    let breed = examples.fit_breed_kept::<B>(&everything, 0..width, protocol, &checkpoints.slot("breed"))?;
     bar.inc(1);
     let breed_time = start.elapsed();
-    let gate = examples.fit_gate::<B>(&everything, protocol);
+    let gate = examples.fit_gate_kept::<B>(&everything, protocol, &checkpoints.slot("gate"))?;
     bar.finish_and_clear();
     let seconds = |time: Duration, epochs: usize| time.as_secs_f64() / epochs as f64;
     log::info!(
         "an epoch took {:.2} s for the breeds, {:.2} s for the gate",
-        seconds(breed_time, protocol.epochs),
-        seconds(start.elapsed() - breed_time, protocol.gate_epochs)
+        seconds(breed_time, breed.1.len()),
+        seconds(start.elapsed() - breed_time, gate.1.len())
     );
-    [breed, gate]
+    Ok([breed, gate])
 }
 
 /// Cross-validates both layers over [`FOLDS`] folds; every picture's logits come from the plain view.
-pub fn cross_validate<B: AutodiffBackend>(examples: &Examples, protocol: &Protocol) -> OutOfFold {
+///
+/// # Errors
+/// See [`fit_kept`].
+pub fn cross_validate<B: AutodiffBackend>(
+    examples: &Examples,
+    protocol: &Protocol,
+    checkpoints: &Checkpoints,
+) -> anyhow::Result<OutOfFold> {
     let folds = examples.folds(protocol.seed);
     let width = examples.views[0][0].len();
     let bar = progress::bar("cross-validating the head", FOLDS);
-    let layers: Vec<(Layer, Layer)> = (0..FOLDS)
-        .into_par_iter()
-        .map(|fold| {
-            let chosen: Vec<usize> = (0..examples.len()).filter(|&i| folds[i] != fold).collect();
-            let breed = examples.fit_breed::<B>(&chosen, 0..width, protocol).0;
-            let gate = examples.fit_gate::<B>(&chosen, protocol).0;
-            bar.inc(1);
-            (breed, gate)
-        })
-        .collect();
+    let of_fold = |fold: usize| {
+        let chosen: Vec<usize> = (0..examples.len()).filter(|&i| folds[i] != fold).collect();
+        let [breed, gate] = ["breed", "gate"].map(|layer| checkpoints.slot(&format!("{layer}-without-{fold}")));
+        let breed = examples.fit_breed_kept::<B>(&chosen, 0..width, protocol, &breed)?.0;
+        let gate = examples.fit_gate_kept::<B>(&chosen, protocol, &gate)?.0;
+        bar.inc(1);
+        Ok((breed, gate))
+    };
+    let layers = (0..FOLDS).into_par_iter().map(of_fold).collect::<anyhow::Result<Vec<(Layer, Layer)>>>()?;
     bar.finish_and_clear();
     let plain = |i: usize| examples.views[i][0].as_slice();
     let breed = |i: usize| if examples.is_pet(i) { layers[folds[i]].0.logits(plain(i)) } else { vec![] };
-    OutOfFold {
+    Ok(OutOfFold {
         breed: (0..examples.len()).map(breed).collect(),
         pet: (0..examples.len()).map(|i| layers[folds[i]].1.logits(plain(i))[0]).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_fifth_is_held_out_for_early_stopping_and_twins_stay_together() {
+        // Two classes of 20, one of 1; pictures 3 and 4 of each are twins.
+        let classes: Vec<usize> = [vec![0; 20], vec![1; 20], vec![2]].concat();
+        let groups: Vec<usize> = (0..41).map(|i| if i % 20 == 4 { i - 1 } else { i }).collect();
+        let examples = Examples {
+            views: vec![vec![vec![0.0]]; 41],
+            door: vec![],
+
+            strata: classes.clone(),
+            classes,
+            groups,
+            class_count: 3,
+        };
+        let chosen: Vec<usize> = (1..41).collect();
+        let split = |patience, seed| examples.split(&chosen, &Protocol { patience, seed, ..Protocol::default() });
+        assert_eq!(split(None, 1), [chosen.clone(), vec![]]);
+        for seed in 1..20 {
+            let [training, held_out] = split(Some(3), seed);
+            let both: HashSet<usize> = training.iter().chain(&held_out).copied().collect();
+            assert_eq!((both.len(), training.len() + held_out.len()), (40, 40));
+            assert!((6..=11).contains(&held_out.len()), "{held_out:?}");
+            assert!(training.contains(&40), "the only picture of its class is held out");
+            for twins in [3, 23] {
+                assert_eq!(held_out.contains(&twins), held_out.contains(&(twins + 1)), "{held_out:?}");
+            }
+        }
+        assert_ne!(split(Some(3), 1), split(Some(3), 2));
     }
 }
