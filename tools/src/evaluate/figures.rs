@@ -342,6 +342,7 @@ fn estimators(quantisation: &serde_json::Value) -> Vec<report::Estimator> {
         Some(report::Estimator {
             name: format!("{}{channels}", tried["estimator"].as_str()?),
             chosen: tried["chosen"] == true,
+            score_error: tried["score_error"].as_f64(),
             agreement: tried["agreement"].as_f64(),
             top1: None,
         })

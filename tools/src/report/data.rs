@@ -379,7 +379,10 @@ pub struct Estimator {
     pub name: String,
     /// Whether the shipped model uses it.
     pub chosen: bool,
-    /// Share of pets on which its int8 and fp32 name the same class first.
+    /// Relative error of its class scores, a share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score_error: Option<f64>,
+    /// Share of pictures on which its int8 and fp32 name the same class first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement: Option<f64>,
     /// Top-1 of its int8 model, a share.

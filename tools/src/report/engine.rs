@@ -78,14 +78,18 @@ fn speed(speeds: &[Speed]) -> Markup {
 }
 
 fn estimators(estimators: &[Estimator]) -> Markup {
+    type Of = fn(&Estimator) -> Option<f64>;
+    let columns: [(&str, Of); 3] =
+        [("error of the scores", |e| e.score_error), ("says the same", |e| e.agreement), ("top-1", |e| e.top1)];
+    // What was not measured of any has no column.
+    let columns = columns.into_iter().filter(|(_, of)| estimators.iter().any(|e| of(e).is_some())).collect::<Vec<_>>();
     let table = html! {
         div class="scroll" tabindex="0" role="region" aria-label="table, scrolls sideways" {
             table class="plain" {
                 thead {
                     tr {
                         th scope="col" { "Ranges chosen by" }
-                        th class="figure" scope="col" { "says the same" }
-                        th class="figure" scope="col" { "top-1" }
+                        @for (name, _) in &columns { th class="figure" scope="col" { (name) } }
                         th scope="col" {}
                     }
                 }
@@ -93,8 +97,7 @@ fn estimators(estimators: &[Estimator]) -> Markup {
                     @for estimator in estimators {
                         tr class=[estimator.chosen.then_some("strong")] {
                             th scope="row" { (estimator.name) }
-                            td class="figure" { (percent_or_absent(estimator.agreement, 2)) }
-                            td class="figure" { (percent_or_absent(estimator.top1, 2)) }
+                            @for (_, of) in &columns { td class="figure" { (percent_or_absent(of(estimator), 2)) } }
                             td { @if estimator.chosen { "ships" } }
                         }
                     }

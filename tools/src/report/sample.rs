@@ -317,6 +317,7 @@ fn calibration(dice: &mut Dice) -> Calibration {
 fn int8(dice: &mut Dice) -> Int8 {
     let estimator = |name: &str, agreement, top1, chosen| Estimator {
         name: name.into(),
+        score_error: Some(0.02),
         agreement: Some(agreement),
         top1: Some(top1),
         chosen,
