@@ -128,17 +128,13 @@ fn soft_pictures_are_sharpened_before_they_are_brightened() {
     let rule = Preprocess { sharpening, ..PLAIN };
     // A soft edge in the dark.
     let level = |x: usize| 20.0 + 20.0 / (1.0 + (-(x as f32 - 112.0) / 6.0).exp());
-    let pixels: Vec<u8> = (0..224 * 224).flat_map(|at| [level(at % 224 ^ (at / 224 / 8 % 2)) as u8; 3]).collect();
+    let pixels: Vec<u8> = (0..224 * 224).flat_map(|at| [level((at % 224) ^ (at / 224 / 8 % 2)) as u8; 3]).collect();
     let seen = rule.adjusted(&pixels).into_owned();
     assert!(seen != pixels && PLAIN.adjusted(&pixels)[..] == pixels);
-    let both = Preprocess { exposure: Some(Exposure::DUSK), ..rule.clone() };
+    let both = Preprocess { exposure: Some(Exposure::DUSK), ..rule };
     let gain = Preprocess { exposure: both.exposure, ..PLAIN };
-    let in_turn = |pixels: &[u8]| {
-        let (mean, _) = pawgate::vision::quality::brightness(pixels);
-        mean
-    };
     // The factor is that of the picture as it came.
-    let factor = (90.0 / in_turn(&pixels)).min(3.0);
+    let factor = (90.0 / pawgate::vision::quality::brightness(&pixels).0).min(3.0);
     let expected: Vec<u8> = seen.iter().map(|&value| (f32::from(value) * factor).round() as u8).collect();
     assert_eq!(both.adjusted(&pixels)[..], expected);
     assert_ne!(gain.adjusted(&pixels)[..], expected);

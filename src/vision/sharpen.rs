@@ -139,7 +139,8 @@ mod tests {
             assert!((f64::from(found[y * SIDE + x]) - expected).abs() <= 0.6, "{x}, {y}: {} {expected}", found[y * SIDE + x]);
         }
         // The largest that the iteration can reach.
-        for extreme in [i32::from(u8::MAX) * FRACTION << (STEPS - 1), -(i32::from(u8::MAX) * FRACTION << (STEPS - 1))] {
+        let most = (i32::from(u8::MAX) * FRACTION) << (STEPS - 1);
+        for extreme in [most, -most] {
             let mut values = vec![extreme; SIDE * SIDE];
             mean(&mut values, &mut vec![0; SIDE * SIDE], SIDE);
             assert!(values.iter().all(|&value| (value - extreme).abs() <= 1), "{extreme} {}", values[0]);

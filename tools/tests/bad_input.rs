@@ -4,6 +4,7 @@
 #[path = "../../tests/common/mount.rs"]
 mod mount;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -19,14 +20,17 @@ fn succeed(args: &[&str]) {
 }
 
 fn shared(test: &str) -> Option<PathBuf> {
-    use std::io::Write;
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.parent()?.join("shared/data");
     if data.join("weights").is_dir() {
         return Some(data);
     }
-    // Written directly: the test harness swallows what `eprintln!` says in a test that passes.
-    writeln!(std::io::stderr(), "SKIPPED {test}: there is no {}", data.display()).unwrap();
+    skipped(&format!("{test}: there is no {}", data.display()));
     None
+}
+
+/// Written directly: the test harness swallows what `eprintln!` says in a test that passes.
+fn skipped(what: &str) {
+    std::io::stderr().write_all(format!("SKIPPED {what}\n").as_bytes()).unwrap();
 }
 
 /// Names of everything in a folder.
@@ -156,8 +160,7 @@ fn a_full_disk_and_a_killed_run_leave_nothing_half_done() {
     let tiny = folder.path().join("tiny");
     std::fs::create_dir(&tiny).unwrap();
     let Some(_mount) = mount::Mount::new(&["-t", "tmpfs", "-o", "size=64k", "tmpfs"], &tiny) else {
-        use std::io::Write;
-        writeln!(std::io::stderr(), "SKIPPED the full disk: this user may not mount a tmpfs").unwrap();
+        skipped("the full disk: this user may not mount a tmpfs");
         return;
     };
     let [head, out] = [path("whole"), path("tiny/out")];

@@ -706,7 +706,7 @@ mod tests {
         let weight = constant(model.graph.as_mut().unwrap(), "stem/weight");
         let short =
             weight.raw_data.as_chunks::<4>().0.iter().flat_map(|bytes| upper_bits_of(f32::from_le_bytes(*bytes)).to_le_bytes());
-        weight.raw_data = short.collect::<Vec<u8>>().into();
+        weight.raw_data = short.collect();
         let worst = difference(&model, 2 * 3);
         assert!(worst < 1e-5, "differs by {worst}");
     }
