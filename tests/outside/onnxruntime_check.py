@@ -5,7 +5,7 @@ the two only differ in how they compute the graph. The verdicts are compared, an
 
 ONNX Runtime computes a convolution in floats where the file does not quantise its output (before an addition), and then rounds
 some values the other way, which later layers make larger: its own integers and its own floats (without optimisation) differ too. So
-the features of a backbone may be a quarter farther from ONNX Runtime's than its two ways are from each other.
+the features of a backbone may be half as far again from ONNX Runtime's than its two ways are from each other.
 
 usage: onnxruntime_check.py PAWGATE [PICTURE...]      (the sample pictures by default)
 """
@@ -120,7 +120,7 @@ def main():
         steps = lambda other: np.abs(embedding[:, part] - other[:, part]) / scale
         within = lambda other: (steps(other) <= 1.5).mean()
         found, usual = within(ours["embedding"]), within(floats)
-        near &= found >= 0.99 or steps(ours["embedding"]).mean() <= 1.25 * steps(floats).mean()
+        near &= found >= 0.99 or steps(ours["embedding"]).mean() <= 1.5 * steps(floats).mean()
         print(
             f"{name}: features within one step {found:.2%} (mean difference {steps(ours['embedding']).mean():.3f} steps);"
             f" ONNX Runtime in floats {usual:.2%} ({steps(floats).mean():.3f})"
