@@ -128,9 +128,9 @@ fn image() -> Vec<f32> {
 }
 
 /// tract's own execution, in floats.
-fn tract_floats(model: &ModelProto, image: &[f32]) -> Vec<f32> {
+fn tract_floats(model: &ModelProto, [height, width]: [usize; 2], image: &[f32]) -> Vec<f32> {
     let plan = tract_onnx::onnx().model_for_proto_model(model).unwrap().into_optimized().unwrap().into_runnable().unwrap();
-    let image = Tensor::from_shape(&[1, 3, SIZE[0], SIZE[1]], image).unwrap();
+    let image = Tensor::from_shape(&[1, 3, height, width], image).unwrap();
     let results = plan.run(tvec![image.into()]).unwrap();
     results[0].try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec()
 }
@@ -138,7 +138,7 @@ fn tract_floats(model: &ModelProto, image: &[f32]) -> Vec<f32> {
 #[test]
 fn every_pattern_computes_what_the_file_says() {
     let model = all_patterns().model();
-    let expected = tract_floats(&model, &image());
+    let expected = tract_floats(&model, SIZE, &image());
     let mut first: Option<Vec<Vec<f32>>> = None;
     for kernels in Kernels::available() {
         for threads in [1, 2, 5] {
@@ -168,6 +168,38 @@ fn every_pattern_computes_what_the_file_says() {
         }
     }
     assert!(expected.iter().any(|v| v.abs() > 0.2), "the features say something: {expected:?}");
+}
+
+/// One pixel, so that each feature is one rounded sum: rounded twice, one in ten would be a step off.
+#[test]
+fn a_sum_is_rounded_once() {
+    let noise = &mut Noise::new(21);
+    let mut g = Graph::default();
+    let image = g.input("image", &[1, 3, 1, 1]);
+    let image = g.quantised(&image, 0.02, 114);
+    let own = conv(&mut g, noise, "own", (&image, 0.02), [32, 3, 1, 1], (1, [0; 4], 1));
+    let other = conv(&mut g, noise, "other", (&image, 0.02), [32, 3, 1, 1], (1, [0; 4], 1));
+    let other = g.quantised(&other, 0.021, 120);
+    let sum = g.node("Add", "sum", &[&own, &other], &[]);
+    let sum = g.quantised(&sum, 0.023, 128);
+    let mean = g.node("GlobalAveragePool", "mean", &[&sum], &[]);
+    g.node("Flatten", "features", &[&mean], &[("axis", &[1])]);
+    g.output("features", &[1, 32]);
+    let model = g.model();
+    let mut values = Noise::new(22);
+    let pictures: Vec<Vec<f32>> =
+        (0..40).map(|_| (0..3).map(|_| (values.next() % 256) as f32 * 0.02 - 2.28).collect()).collect();
+    for kernels in Kernels::available() {
+        let network = Network::load(model.clone(), Options { isa: Some(kernels.isa()), ..Options::SINGLE_THREADED }).unwrap();
+        let mut apart = 0;
+        for picture in &pictures {
+            let (found, expected) = (network.run(picture).unwrap().remove(0), tract_floats(&model, [1, 1], picture));
+            assert!(expected.iter().any(|value| value.abs() > 0.1), "{expected:?}");
+            apart += found.iter().zip(&expected).filter(|(a, b)| (*a - *b).abs() > 0.01).count();
+        }
+        // Floats may round a tie the other way.
+        assert!(apart <= 2, "{apart} of {} sums differ on {}", 32 * pictures.len(), kernels.isa());
+    }
 }
 
 #[test]
