@@ -10,7 +10,7 @@ pub struct Sample {
 }
 
 /// The demo's pictures in the order in which they are shown.
-pub const SAMPLES: [Sample; 4] = [
+pub static SAMPLES: [Sample; 4] = [
     Sample { name: "cat.jpg", jpeg: include_bytes!("../samples/cat.jpg") },
     Sample { name: "raccoon.jpg", jpeg: include_bytes!("../samples/raccoon.jpg") },
     Sample { name: "coffee.jpg", jpeg: include_bytes!("../samples/coffee.jpg") },
