@@ -100,6 +100,14 @@ portion_time = "20s"
 line = "8"
 active = "low"
 turn = "1500ms"
+[display]
+kind = "ssd1306"
+bus = "/dev/i2c-7"
+address = 60
+size = "128x32"
+rotation = 180
+off_after = "1m"
+
 [gpio]
 chip = "pinctrl-rp1"
 [individuals]
@@ -728,7 +736,11 @@ fn documented_defaults_are_those_of_the_schema_and_of_the_code() {
         };
         let pins = ["door.sensor", "door.beam", "door.button", "door.exit_sensor", "feeder.motor"];
         let pins: String = pins.iter().zip(3..).map(|(table, line)| format!("[{table}]\nline = \"{line}\"\n")).collect();
-        let base = format!("{base}[gpio]\n[door.latch]\n{latch}{pins}");
+        let display = match key.as_str() {
+            "spi_mode" | "inverted" => "kind = \"st7789\"\ndata_line = \"20\"\n",
+            _ => "kind = \"ssd1306\"\n",
+        };
+        let base = format!("{base}[gpio]\n[door.latch]\n{latch}{pins}[display]\n{display}");
         let header = match table.as_str() {
             "rule" => "[[rule]]\n".to_owned(),
             "rule.times" => "times = [{ days = \"mon\"".to_owned(),
@@ -768,6 +780,9 @@ fn the_limits_of_the_schema_are_those_of_the_code() {
 /// [`FULL`] with another value of a key.
 fn with_value(table: &str, key: &str, value: &str) -> String {
     let mut full: toml::Table = toml::from_str(FULL).unwrap();
+    if table == "display" && ["spi_mode", "inverted"].contains(&key) {
+        full["display"] = toml::from_str("kind = \"st7789\"\ndata_line = \"25\"\nspi_mode = 3\ninverted = false").unwrap();
+    }
     let value: toml::Value = toml::from_str::<toml::Table>(&format!("x = {value}")).unwrap()["x"].clone();
     let mut done = false;
     let mut path: Vec<_> = table.split('.').collect();
@@ -1096,4 +1111,60 @@ mod command {
         assert_eq!(output.status.code(), Some(0));
         assert_eq!(text(&output.stdout), shipped("config.schema.json"));
     }
+}
+
+// The display.
+
+fn with_display(display: &str) -> String {
+    format!("{MINIMAL}[display]\n{display}")
+}
+
+#[test]
+fn a_display_is_what_most_have_unless_the_file_says_more() {
+    use pawgate::hw::display::{Kind, Settings, ssd1306, st7789};
+    let display = |text: &str| good(&with_display(text)).devices().display.clone().unwrap();
+    assert_eq!(display("kind = \"ssd1306\""), Settings::default());
+    let oled = display("kind = \"ssd1306\"\naddress = 0x3D\nsize = \"128x32\"\nrotation = 180\nbus = \"/dev/i2c-7\"");
+    let kind = Kind::Ssd1306 { bus: "/dev/i2c-7".into(), address: 0x3D, size: ssd1306::Panel::W128H32 };
+    assert_eq!(oled, Settings { kind, quarters: 2, ..Settings::default() });
+    let text =
+        "kind = \"st7789\"\nsize = \"170x320\"\nrotation = 270\ndata_line = \"25\"\nlight_line = \"GPIO24\"\nspi_mode = 3";
+    let tft = display(text);
+    assert_eq!((tft.size(), tft.quarters), ([320, 170], 3));
+    let Kind::St7789(tft) = tft.kind else { panic!("{tft:?}") };
+    assert_eq!(Some(tft.panel), st7789::Panel::of([170, 320]));
+    assert_eq!((tft.bus.to_str().unwrap(), tft.mode3, tft.inverted), ("/dev/spidev0.0", true, true));
+    assert_eq!(
+        (tft.data.line.to_string(), tft.light.unwrap().line.to_string(), tft.reset),
+        ("25".into(), "GPIO24".into(), None)
+    );
+}
+
+#[test]
+fn a_display_that_cannot_be_meant_is_refused() {
+    let refused = [
+        ("", "display.kind: the key is missing"),
+        ("kind = \"ssd1307\"", "did you mean \"ssd1306\"?"),
+        ("kind = \"ssd1306\"\nsize = \"240x240\"", "its sizes are \"128x64\" and \"128x32\""),
+        ("kind = \"ssd1306\"\nrotation = 90", "write 0 or 180"),
+        ("kind = \"ssd1306\"\naddress = 0x3E", "62 is not between 60 and 61"),
+        ("kind = \"ssd1306\"\ndata_line = \"25\"", "data_line means nothing for this display"),
+        ("kind = \"st7789\"", "display.data_line: the key is missing"),
+        ("kind = \"st7789\"\ndata_line = \"25\"\naddress = 60", "address means nothing for this display"),
+        ("kind = \"st7789\"\ndata_line = \"25\"\nspi_mode = 1", "write 0 or 3"),
+        ("kind = \"st7789\"\ndata_line = \"25\"\nrotation = 45", "write 0, 90, 180 or 270"),
+        ("kind = \"st7789\"\ndata_line = \"25\"\nreset_line = \"25\"", "display and display have the same line"),
+        ("kind = \"ssd1306\"\noff_after = \"1s\"", "\"1s\" is not between \"5s\" and \"30d\""),
+    ];
+    for (text, why) in refused {
+        let error = parse(&with_display(text)).unwrap_err().to_string();
+        assert!(error.contains(why), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_line_of_the_display_is_no_line_of_the_door() {
+    let text = with_display("kind = \"st7789\"\ndata_line = \"17\"\n[door.latch]\ndrive = \"hold\"\nline = \"17\"");
+    let error = parse(&text).unwrap_err().to_string();
+    assert!(error.contains("display and door.latch have the same line"), "{error}");
 }

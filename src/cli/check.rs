@@ -74,6 +74,9 @@ fn summarise(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
         let interval = show_duration(feeder.min_interval);
         writeln!(out, "feeder   at most {} portions a day, {interval} between two", feeder.max_per_day)?;
     }
+    if let Some(display) = &config.devices().display {
+        writeln!(out, "display  {}; dark after {}", display.name(), show_duration(display.off_after))?;
+    }
     let journal = config.journal();
     let (keep, size) = (show_duration(journal.keep_for), show_size(journal.max_bytes));
     writeln!(out, "journal  {}; {keep}, {size}", journal.folder.display())?;

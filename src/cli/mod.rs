@@ -7,6 +7,8 @@ mod camera_feed;
 mod check;
 mod classify;
 mod demo;
+mod display;
+mod doctor;
 mod enroll;
 mod events;
 mod files;
@@ -69,6 +71,10 @@ enum Command {
     Individuals(individuals::Args),
     /// Check a configuration, and whether model and rules fit together.
     Check(check::Args),
+    /// Say what is wrong with this machine, and how to mend it.
+    Doctor(doctor::Args),
+    /// Show every screen on the display, or as pictures.
+    Display(display::Args),
 }
 
 /// Exit codes of every subcommand. Whoever waits for a program (a script, systemd) relies on them: a number keeps its meaning.
@@ -143,6 +149,8 @@ impl Cli {
             Command::Forget(args) => forget::run(&args, &mut out),
             Command::Individuals(args) => individuals::run(&args, &mut out),
             Command::Check(args) => check::run(&args, &mut out),
+            Command::Doctor(args) => doctor::run(&args, &mut out),
+            Command::Display(args) => display::run(&args, &mut out),
         };
         let result = result.and_then(|exit| {
             out.flush()?;

@@ -1,7 +1,9 @@
 //! `pawgate run`: the service.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
@@ -14,15 +16,17 @@ use crate::hw::actuator::guard::{Guarded, Heartbeat, Limits, Trip};
 use crate::hw::actuator::settings::{Drive, LatchSettings};
 use crate::hw::actuator::{self, Dispenser, Latch, SimulatedDispenser, SimulatedLatch};
 use crate::hw::clock::{Clock, System};
+use crate::hw::display::{panel::Panel, sim};
 use crate::hw::fault::{Injector, Plan};
 use crate::individuals::Individuals;
 use crate::journal::ledger::Ledger;
 use crate::journal::{Journal, Kind, Record};
 use crate::policy::rules::{ClockWatch, Usage};
 use crate::service::chain::{Chain, Parts};
+use crate::service::face::{Face, View};
 use crate::service::inputs::Inputs;
 use crate::service::live::{self, End, Signals, World};
-use crate::service::oversight::{self, Beat, Oversight};
+use crate::service::oversight::{self, Beat, Oversight, Shown};
 use crate::service::units::{Door, Feeder};
 use crate::service::{Journaled, Sink, explain};
 
@@ -51,6 +55,9 @@ pub(super) struct Args {
     /// Write `pawgate status`'s file into this folder. systemd names it; without it and outside systemd, none is written.
     #[arg(long, value_name = "DIR")]
     runtime: Option<PathBuf>,
+    /// Write what the display shows to this PNG file. Without it the configured display is used, and none with --simulate.
+    #[arg(long, value_name = "FILE")]
+    screen: Option<PathBuf>,
     #[command(flatten)]
     pin: PinArgs,
     /// Let something fail, such as `camera-hang@2s+3s` (for tests).
@@ -69,6 +76,11 @@ pub(super) struct PinArgs {
 }
 
 impl PinArgs {
+    /// Whether the devices of the configuration are meant, and no file in place of one.
+    pub(super) fn is_real(&self) -> bool {
+        self.pin.is_none()
+    }
+
     /// How the door's latch is connected, if it is.
     pub(super) fn latch(&self, config: &Config) -> Option<LatchSettings> {
         let interval = config.door().map(|door| door.min_interval).unwrap_or_default();
@@ -162,9 +174,11 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
         faults: faults.clone(),
     };
     let mut chain = Chain::new(parts).map_err(|e| Failure::new(Exit::Config, e))?;
+    let face = Rc::new(RefCell::new(Face::new(&ready.config)));
     let mut failed = None;
     // Nobody to tell is a reason to end: the latch goes to its safe state.
     let listener = |record: &Record| {
+        face.borrow_mut().record(record, clock.now().mono);
         if let Err(error) = setup::print(out, record, args.json) {
             signals.stop.store(true, Ordering::Relaxed);
             failed.get_or_insert(error);
@@ -172,7 +186,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
     };
     let mut sink = Journaled::new(journal, listener);
     let beat = hardware.heartbeat.take().map(|heartbeat| Box::new(move || heartbeat.beat()) as Beat);
-    let mut oversight = Oversight::new(status_folder(args), beat);
+    let mut oversight = Oversight::new(status_folder(args), beat, display(args, &ready.config, &face));
     oversight.leave(&ready.config);
     let mut current = ready.current;
     let mut world = World {
@@ -188,8 +202,10 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
     let end = live::run(&mut chain, &mut world, &mut sink, |chain, sink| {
         reload(chain, &mut current, path.as_deref(), &ready.classifier.metadata().labels, &ready.individuals, &*clock, sink);
     });
+    let bolt = View::of(&chain, None).bolt();
     // The latch's guard sees it to its safe position before anything else is waited for.
     drop(chain);
+    oversight.darken(bolt);
     let journal = sink.into_journal();
     if journal.is_some_and(|journal| !journal.close(CLOSING)) {
         log::error!("not all events could be written to the journal");
@@ -198,6 +214,27 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
         Some(error) => Err(Failure::new(Exit::Io, error)),
         None if end == End::Camera => Ok(Exit::Camera),
         None => Ok(Exit::Ok),
+    }
+}
+
+/// The display, or the file in its place. One that cannot be had is no reason to stay away from the door.
+fn display(args: &Args, config: &Config, face: &Rc<RefCell<Face>>) -> Option<Shown> {
+    let configured = config.devices().display.clone();
+    let settings = match &args.screen {
+        Some(_) => configured.unwrap_or_default(),
+        None => configured.filter(|_| !args.simulate)?,
+    };
+    let off_after = settings.off_after;
+    let panel = match &args.screen {
+        Some(path) => Panel::start(sim::PictureFile { settings, path: path.clone() }, off_after),
+        None => Panel::start(settings, off_after),
+    };
+    match panel {
+        Ok(panel) => Some(Shown::new(Rc::clone(face), panel)),
+        Err(error) => {
+            log::warn!("the display stays dark: {error}");
+            None
+        }
     }
 }
 

@@ -1,14 +1,21 @@
-//! `pawgate safe-state`: sends latch and motor to their safe state when the service is gone, however it went. systemd runs it after
+//! `pawgate safe-state`: sends latch and motor to their safe state, and says so on the display, when the service is gone, however it went. systemd runs it after
 //! every end (`ExecStopPost=`): boards such as the Raspberry Pi keep a pin driven whose process has died.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::run::PinArgs;
 use super::{Exit, Failure};
 use crate::config::{self, Config};
 use crate::hw::actuator::settings::drive_safe;
-use crate::service::oversight;
+use crate::hw::display::{self, panel::Panel, screen::Bolt};
+use crate::service::{face, oversight};
+
+/// How long a display may take: a bus that hangs must not keep systemd from starting pawgate again.
+const SHOWING: Duration = Duration::from_secs(1);
+/// Never, in the time that this takes.
+const DARK_AFTER: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -41,9 +48,25 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
             Err(error) => failed = failed.or(Some(error)),
         }
     }
+    // Last, and whatever becomes of it: a display that went on showing the last visit would be a lie.
+    if let Some(display) = &config.devices().display
+        && args.pin.is_real()
+    {
+        tell(display, &config);
+    }
     match failed {
         Some(error) => Err(Failure::new(Exit::Device, error)),
         None => Ok(Exit::Ok),
+    }
+}
+
+/// Shows that pawgate does not run. A display that cannot do that says so in the log.
+fn tell(display: &display::Settings, config: &Config) {
+    let bolt = config.door().map(|door| Bolt::from(door.safe_state.position()));
+    let shown =
+        Panel::start(display.clone(), DARK_AFTER).map(|panel| panel.close(&face::ended(config.device().name(), bolt), SHOWING));
+    if !matches!(shown, Ok(true)) {
+        log::warn!("the display may go on showing what was");
     }
 }
 

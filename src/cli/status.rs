@@ -46,7 +46,8 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
             writeln!(out, "it has said nothing for {:.0} s: it hangs, or the machine slept", status.age())?;
         }
     }
-    let faults = !status.door_faults.is_empty() || !status.feeder_faults.is_empty() || status.journal_fault.is_some();
+    let devices = status.journal_fault.is_some() || status.display_fault.is_some();
+    let faults = !status.door_faults.is_empty() || !status.feeder_faults.is_empty() || devices;
     let faulty = hangs || faults;
     Ok(if faulty { Exit::Partly } else { Exit::Ok })
 }

@@ -330,7 +330,7 @@ fn check_individuals(section: &mut Section<'_>, raw: &raw::Individuals, folder: 
 fn check_journal(section: &mut Section<'_>, raw: &raw::Journal, folder: &Path) -> journal::Settings {
     let most = 1_000_000_000_000;
     journal::Settings {
-        folder: path(&raw.folder, folder, "/var/lib/pawgate/journal"),
+        folder: path(&raw.folder, folder, journal::DEFAULT_FOLDER),
         keep_for: section.within("keep_for", &raw.keep_for, seconds(30 * DAY), seconds(HOUR)..=seconds(3650 * DAY)),
         max_bytes: section.within("max_size", &raw.max_size, 1_000_000_000, 10_000_000..=most),
         reserve_bytes: section.within("keep_free", &raw.keep_free, 500_000_000, 0..=most),

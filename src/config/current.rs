@@ -66,7 +66,7 @@ impl Config {
             ("camera.source", keep(&mut new.camera.source, &old.camera.source)),
             ("camera.size", keep(&mut new.camera.size, &old.camera.size)),
             ("camera.silence or frozen_after", keep(&mut new.camera.limits, &old.camera.limits)),
-            ("latch, inputs or motor", keep(&mut new.devices, &old.devices)),
+            ("latch, inputs, motor or display", keep(&mut new.devices, &old.devices)),
             ("journal.folder", keep(&mut new.journal.folder, &old.journal.folder)),
             ("individuals.file", keep(&mut new.individuals.file, &old.individuals.file)),
             ("model.file", keep(&mut new.model, &old.model)),

@@ -27,7 +27,7 @@ use jiff::tz::TimeZone;
 
 use crate::hw::actuator::motor::MotorSettings;
 use crate::hw::actuator::settings::LatchSettings;
-use crate::hw::camera;
+use crate::hw::{camera, display};
 use crate::policy::rules::Rule;
 use crate::policy::{door, feeder, vote};
 use crate::service::inputs;
@@ -77,7 +77,7 @@ struct Values {
     devices: Devices,
 }
 
-/// What moves and what tells something: pins, servos.
+/// What moves, what tells and what shows something: pins, servos, displays.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Devices {
     /// What moves the bolt, and what tells where it is.
@@ -86,6 +86,8 @@ pub struct Devices {
     pub inputs: inputs::Settings,
     /// What gives a portion.
     pub motor: Option<MotorSettings>,
+    /// What shows what happens.
+    pub display: Option<display::Settings>,
 }
 
 /// Where a rule and its names stand in the file, in bytes.

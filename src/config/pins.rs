@@ -1,16 +1,17 @@
-//! Pins and servos: from the raw shape to what opens them.
+//! Pins, servos and displays: from the raw shape to what opens them.
 
 use std::path::PathBuf;
 
 use super::Devices;
 use super::check::{DAY, Section, millis, seconds, table};
 use super::raw::{self, Raw};
-use super::value::{BiasName, DriveKind, Given, LevelName, LineName, Table, Text};
+use super::value::{BiasName, Controller, DriveKind, Flag, Given, LevelName, LineName, Pixels, Table, Text};
 use crate::hw::actuator::Position;
 use crate::hw::actuator::gpio::{Active, Bias, ChipName, LineSettings, PULSE};
 use crate::hw::actuator::motor::{self, MotorSettings};
 use crate::hw::actuator::servo::{PulseWidth, SYSFS, ServoSettings, TRAVEL};
 use crate::hw::actuator::settings::{Drive, LatchSettings, SensorSettings};
+use crate::hw::display::{self, ssd1306, st7789};
 use crate::hw::inputs::InputSettings;
 use crate::service::inputs::{self, ButtonSettings, Press};
 
@@ -41,6 +42,7 @@ pub(super) fn check(root: &mut Section<'_>, raw: &Raw) -> Devices {
         let section = &mut root.inner("feeder", raw.feeder.span());
         devices.motor = with(section, "motor", &feeder.motor, |section, raw| pins.motor(section, raw));
     }
+    devices.display = with(root, "display", &raw.display, |section, raw| pins.display(section, raw));
     no_line_twice(root, raw, &devices);
     devices
 }
@@ -110,6 +112,44 @@ impl Pins {
         Some(MotorSettings { line: self.line(section, "line", &raw.line, active)?, turn })
     }
 
+    fn display(&self, section: &mut Section<'_>, raw: &raw::Display) -> Option<display::Settings> {
+        let Some(controller) = raw.kind.get().map(|name| name.0) else {
+            section.conflict("kind", None, "the key is missing", "add kind = \"ssd1306\" or \"st7789\"");
+            return None;
+        };
+        display_keys(section, raw, controller);
+        let bus = |default: &str| PathBuf::from(raw.bus.get().map_or(default, |Text(bus)| bus));
+        let kind = match controller {
+            Controller::Ssd1306 => display::Kind::Ssd1306 {
+                bus: bus("/dev/i2c-1"),
+                address: section.within("address", &raw.address, 0x3C, 0x3C..=0x3D) as u8,
+                size: panel(section, raw, [128, 64], ssd1306::Panel::of, "\"128x64\" and \"128x32\"")?,
+            },
+            Controller::St7789 => {
+                let mode = section.within("spi_mode", &raw.spi_mode, 0, 0..=3);
+                if !matches!(mode, 0 | 3) {
+                    section.wrong("spi_mode", raw.spi_mode.span(), format!("it has no mode {mode}"), "write 0 or 3");
+                }
+                let mut line =
+                    |key, given: &Given<LineName>| given.get().and_then(|_| self.line(section, key, given, Active::High));
+                let (reset, light) = (line("reset_line", &raw.reset_line), line("light_line", &raw.light_line));
+                let sizes = "\"240x240\", \"240x320\", \"240x280\", \"170x320\" and \"135x240\"";
+                let panel = panel(section, raw, [240, 240], st7789::Panel::of, sizes);
+                display::Kind::St7789(st7789::St7789 {
+                    bus: bus("/dev/spidev0.0"),
+                    mode3: mode == 3,
+                    inverted: raw.inverted.get().is_none_or(|&Flag(inverted)| inverted),
+                    data: self.line(section, "data_line", &raw.data_line, Active::High)?,
+                    reset,
+                    light,
+                    panel: panel?,
+                })
+            }
+        };
+        let off_after = section.within("off_after", &raw.off_after, seconds(300), seconds(5)..=seconds(30 * DAY));
+        Some(display::Settings { kind, quarters: quarters(section, raw, controller), off_after })
+    }
+
     fn drive(&self, section: &mut Section<'_>, raw: &raw::Latch) -> Option<Drive> {
         let Some(kind) = raw.drive.get().map(|name| name.0) else {
             section.conflict("drive", None, "the key is missing", "add drive = \"hold\", \"pulse\" or \"servo\"");
@@ -129,6 +169,51 @@ impl Pins {
                 Some(Drive::GpioPulse { unlock: unlock?, lock: lock?, width })
             }
             DriveKind::Servo => Some(Drive::Servo(servo(section, raw)?)),
+        }
+    }
+}
+
+/// The panel of the configured size.
+fn panel<T>(
+    section: &mut Section<'_>,
+    raw: &raw::Display,
+    default: [u32; 2],
+    of: impl Fn([u32; 2]) -> Option<T>,
+    sizes: &str,
+) -> Option<T> {
+    let size @ [width, height] = raw.size.get().map_or(default, |&Pixels(size)| size);
+    let panel = of(size);
+    if panel.is_none() {
+        let what = format!("there is no such display of {width}x{height}");
+        section.wrong("size", raw.size.span(), what, &format!("its sizes are {sizes}, before it is turned"));
+    }
+    panel
+}
+
+fn quarters(section: &mut Section<'_>, raw: &raw::Display, controller: Controller) -> u8 {
+    let degrees = section.within("rotation", &raw.rotation, 0, 0..=270);
+    let step = if controller == Controller::Ssd1306 { 180 } else { 90 };
+    if !degrees.is_multiple_of(step) {
+        let what = format!("this display cannot be turned by {degrees} degrees");
+        let hint = if step == 180 { "write 0 or 180" } else { "write 0, 90, 180 or 270" };
+        section.wrong("rotation", raw.rotation.span(), what, hint);
+    }
+    (degrees / 90) as u8
+}
+
+/// A key of another kind of display is a misunderstanding.
+fn display_keys(section: &mut Section<'_>, raw: &raw::Display, controller: Controller) {
+    let keys = [
+        ("address", raw.address.span(), Controller::Ssd1306),
+        ("data_line", raw.data_line.span(), Controller::St7789),
+        ("reset_line", raw.reset_line.span(), Controller::St7789),
+        ("light_line", raw.light_line.span(), Controller::St7789),
+        ("spi_mode", raw.spi_mode.span(), Controller::St7789),
+        ("inverted", raw.inverted.span(), Controller::St7789),
+    ];
+    for (key, span, needs) in keys {
+        if span.is_some() && needs != controller {
+            section.wrong(key, span, format!("{key} means nothing for this display"), "delete it, or choose another kind");
         }
     }
 }
@@ -194,6 +279,10 @@ fn no_line_twice(root: &mut Section<'_>, raw: &Raw, devices: &Devices) {
         let sensor = latch.sensor.as_ref().map(|sensor| sensor.input.clone());
         lines.extend(input(&sensor).map(|line| ("door.sensor", line)));
     }
+    if let Some(display::Settings { kind: display::Kind::St7789(tft), .. }) = &devices.display {
+        let given = [Some(&tft.data), tft.reset.as_ref(), tft.light.as_ref()];
+        lines.extend(given.into_iter().flatten().map(|line| ("display", line.clone())));
+    }
     let Devices { inputs, motor, .. } = devices;
     let button = inputs.button.as_ref().map(|button| button.input.clone());
     let others = [("door.beam", &inputs.beam), ("door.exit_sensor", &inputs.exit), ("door.button", &button)];
@@ -212,6 +301,7 @@ fn no_line_twice(root: &mut Section<'_>, raw: &Raw, devices: &Devices) {
 fn span_of(raw: &Raw, name: &str) -> Option<std::ops::Range<usize>> {
     let (door, feeder) = (raw.door.get().map(|Table(door)| door), raw.feeder.get().map(|Table(feeder)| feeder));
     match name {
+        "display" => raw.display.span(),
         "door.latch" => door?.latch.span(),
         "door.sensor" => door?.sensor.span(),
         "door.beam" => door?.beam.span(),

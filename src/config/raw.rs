@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::value::{
-    ActionName, BiasName, ButtonName, Clock, Count, Day, DriveName, ExitName, Flag, Given, LevelName, LineName, Many,
-    PeriodName, Pixels, PositionName, Real, SafeStateName, Size, Span, SpeciesName, Table, Tables, Text, Zone,
+    ActionName, BiasName, ButtonName, Clock, Count, Day, DisplayName, DriveName, ExitName, Flag, Given, LevelName, LineName,
+    Many, PeriodName, Pixels, PositionName, Real, SafeStateName, Size, Span, SpeciesName, Table, Tables, Text, Zone,
 };
 
 /// Configuration of pawgate. docs/configuration.md explains every key.
@@ -33,6 +33,8 @@ pub(super) struct Raw {
     pub(super) feeder: Given<Table<Feeder>>,
     /// The board's pins.
     pub(super) gpio: Given<Table<Gpio>>,
+    /// A small display.
+    pub(super) display: Given<Table<Display>>,
     /// Telling single animals apart.
     pub(super) individuals: Given<Table<Individuals>>,
     /// The record of what happened and why.
@@ -331,6 +333,41 @@ pub(super) struct Gpio {
     /// The chip of lines that name none: its label, as `gpiodetect` shows it, or its path.
     #[schemars(extend("default" = "gpiochip0"))]
     pub(super) chip: Given<Text>,
+}
+
+/// A small display that shows what happens. The door does not depend on it.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["kind"]))]
+pub(super) struct Display {
+    /// Its controller: an SSD1306 (monochrome OLED, at I2C) or an ST7789 (colour TFT, at SPI).
+    pub(super) kind: Given<DisplayName>,
+    /// Its bus. Without it, "/dev/i2c-1" for an SSD1306 and "/dev/spidev0.0" for an ST7789.
+    pub(super) bus: Given<Text>,
+    /// ssd1306: its address, 0x3C or 0x3D.
+    #[schemars(range(min = 60, max = 61), extend("default" = 60))]
+    pub(super) address: Given<Count>,
+    /// Its width and height in pixels before it is turned: "128x64" or "128x32" for an SSD1306, "240x240", "240x320", "240x280", "170x320" or
+    /// "135x240" for an ST7789. Without it, the first of these.
+    pub(super) size: Given<Pixels>,
+    /// How far it is turned clockwise, in degrees: 0, 90, 180 or 270 (an SSD1306 0 or 180).
+    #[schemars(range(min = 0, max = 270), extend("default" = 0, "multipleOf" = 90))]
+    pub(super) rotation: Given<Count>,
+    /// st7789: the line at its data/command input (DC).
+    pub(super) data_line: Given<LineName>,
+    /// st7789: the line at its reset (RST, active low). Without it, it is reset by a command.
+    pub(super) reset_line: Given<LineName>,
+    /// st7789: the line that switches its light (BL). Without it, the display goes black in place of dark.
+    pub(super) light_line: Given<LineName>,
+    /// st7789: 3 for a panel without a chip select, 0 for the others.
+    #[schemars(range(min = 0, max = 3), extend("default" = 0))]
+    pub(super) spi_mode: Given<Count>,
+    /// st7789: whether the panel inverts colours, as IPS panels do. Turn it round when black is white.
+    #[schemars(extend("default" = true))]
+    pub(super) inverted: Given<Flag>,
+    /// It is dark when nothing has happened for so long; "5s" to "30d".
+    #[schemars(extend("default" = "5m"))]
+    pub(super) off_after: Given<Span>,
 }
 
 /// The feeder.

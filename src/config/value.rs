@@ -98,6 +98,7 @@ macro_rules! value {
 
 value!(Text, Span, Size, Pixels, Count, Real, Flag, Clock, Day, Zone, ActionName);
 value!(SpeciesName, SafeStateName, ExitName, PeriodName, LineName, DriveName, LevelName, BiasName, PositionName, ButtonName);
+value!(DisplayName);
 
 struct ScalarVisitor<T>(PhantomData<T>);
 
@@ -719,6 +720,17 @@ choice!(
     /// What moves the bolt.
     DriveName(DriveKind), r#""hold", "pulse" or "servo""#,
     "hold" => DriveKind::Hold, "pulse" => DriveKind::Pulse, "servo" => DriveKind::Servo
+);
+/// A display's controller, as the file names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Controller {
+    Ssd1306,
+    St7789,
+}
+
+choice!(
+    /// A display's controller.
+    DisplayName(Controller), r#""ssd1306" or "st7789""#, "ssd1306" => Controller::Ssd1306, "st7789" => Controller::St7789
 );
 choice!(
     /// A line's active level.

@@ -5,6 +5,7 @@
 //! | [`actuator`] | [`actuator::Latch`], [`actuator::Dispenser`] |
 //! | [`camera`] | [`camera::Camera`] |
 //! | [`clock`] | [`clock::Clock`] |
+//! | [`display`] | [`display::Display`] |
 //! | [`inputs`] | [`inputs::Input`] |
 //!
 //! [`fault`] lets each of them fail on purpose.
@@ -14,5 +15,6 @@
 pub mod actuator;
 pub mod camera;
 pub mod clock;
+pub mod display;
 pub mod fault;
 pub mod inputs;

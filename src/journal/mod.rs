@@ -42,7 +42,7 @@ use self::buffer::{Buffer, HasKind};
 use crate::hw::clock::Clock;
 
 /// Where the journal lies where nothing else is configured.
-pub const DEFAULT_FOLDER: &str = "/var/lib/pawgate";
+pub const DEFAULT_FOLDER: &str = "/var/lib/pawgate/journal";
 
 /// Events that wait for the journal's thread.
 const QUEUE: usize = 1000;

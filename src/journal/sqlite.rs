@@ -259,7 +259,8 @@ fn create(db: &Connection, format: &Format, missing_before: Option<Timestamp>) -
     transaction.commit()
 }
 
-fn check(db: &Connection, path: &Path, format: &Format) -> Result<(), FileError> {
+/// Whether a database has this format's tables, and SQLite finds no damage in it.
+pub(super) fn check(db: &Connection, path: &Path, format: &Format) -> Result<(), FileError> {
     check_schema(db, path, format)?;
     let answer: String =
         db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|e| FileError::from_sqlite(path, &e))?;

@@ -305,6 +305,15 @@ impl Reader {
         Ok(Self { db, path, identity })
     }
 
+    /// Reads all of the file and looks for damage.
+    ///
+    /// # Errors
+    ///
+    /// Where it is damaged or cannot be read.
+    pub fn verify(&self) -> Result<(), FileError> {
+        sqlite::check(&self.db, &self.path, &FORMAT)
+    }
+
     /// Whether the file is still the folder's journal; where not, the reader must be opened again.
     pub fn is_current(&self) -> bool {
         self.identity.verify().is_ok()

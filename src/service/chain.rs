@@ -77,9 +77,20 @@ pub struct Chain {
     classified: u64,
 }
 
+/// Who is in front of the camera.
+#[derive(Debug, Clone, Copy)]
+pub enum Presence<'a> {
+    /// Nobody.
+    Nobody,
+    /// Something moves; what the last frame says of it, where it was looked at.
+    Somebody(Option<&'a Evidence>),
+}
+
 /// Somebody is there, or something moves.
 #[derive(Debug, Default)]
 struct Visit {
+    /// What the last frame says.
+    latest: Option<Evidence>,
     /// What was decided last, and its number.
     said: Option<(Said, u64)>,
     /// The rule that opened or fed in this visit: its own cooldown does not count against it.
@@ -154,6 +165,16 @@ impl Chain {
     /// Frames that were classified so far.
     pub fn classified(&self) -> u64 {
         self.classified
+    }
+
+    /// Who is in front of the camera.
+    pub fn presence(&self) -> Presence<'_> {
+        self.visit.as_ref().map_or(Presence::Nobody, |visit| Presence::Somebody(visit.latest.as_ref()))
+    }
+
+    /// Whether the wall clock could be believed when it was looked at last.
+    pub fn clock_is_good(&self) -> bool {
+        self.parts.clocks.is_good()
     }
 
     /// When [`Self::tick`] is due, unless a frame comes earlier.
@@ -301,6 +322,7 @@ impl Chain {
     fn weigh(&mut self, frame: &Frame, evidence: Evidence, clock: &dyn Clock, sink: &mut dyn Sink) {
         let Some(visit) = &mut self.visit else { return };
         visit.seen |= matches!(evidence, Evidence::Animal(_));
+        visit.latest = Some(evidence.clone());
         self.vote.add(frame.captured, frame.number, evidence);
         let now = clock.now();
         let tally = self.vote.tally(now.mono);

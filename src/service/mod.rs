@@ -7,6 +7,7 @@
 //! | [`inputs`] | buttons and beams as events of the door |
 //! | [`oversight`] | what systemd, `pawgate status` and the latch's guard see |
 //! | [`units`] | the door and the feeder with their actuators |
+//! | [`face`] | what the display shows of it |
 //! | [`explain`] | what was weighed, as a [`crate::journal::Record`] |
 //!
 //! [`chain::Chain`] is synchronous and takes the time from a [`crate::hw::clock::Clock`]: the service, `replay` and `demo` drive the very
@@ -14,6 +15,7 @@
 
 pub mod chain;
 pub mod explain;
+pub mod face;
 pub mod inputs;
 pub mod live;
 pub mod oversight;

@@ -1,10 +1,13 @@
-//! What others see of a running pawgate: systemd (readiness, watchdog), `pawgate status` (a file), and the latch's guard.
+//! What others see of a running pawgate: systemd (readiness, watchdog), `pawgate status` (a file), the display, and the
+//! latch's guard.
 //!
 //! The watchdog is fed by real progress only: the deciding loop has turned over, *and* the camera has achieved something since the last
 //! time (a frame came, or an attempt to open it came to an end). A thread that hangs is neither, whichever it is.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,10 +16,15 @@ use sd_notify::NotifyState;
 use serde::{Deserialize, Serialize};
 
 use super::chain::Chain;
+use super::face::{Face, View};
 use super::live::Overseer;
 use crate::config::Config;
 use crate::hw::clock::Monotonic;
+use crate::hw::display::panel::Panel;
+use crate::hw::display::screen::Bolt;
 
+/// How long the display may take for its last screen.
+const PARTING: Duration = Duration::from_millis(500);
 /// How often the status file is written when nothing changes.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// A status older than this is that of a pawgate that hangs.
@@ -52,6 +60,9 @@ pub struct Status {
     /// Why events do not reach the disk; none while they do.
     #[serde(default)]
     pub journal_fault: Option<String>,
+    /// Why the display shows nothing; none while it does, or where there is none.
+    #[serde(default)]
+    pub display_fault: Option<String>,
     /// Seconds since the camera last achieved something.
     pub camera_age: f64,
     /// Frames that were classified since the start.
@@ -83,8 +94,29 @@ pub fn runtime_folder() -> PathBuf {
 /// Called with each turn of the loop.
 pub type Beat = Box<dyn Fn()>;
 
+/// A display, and what it shows.
+pub struct Shown {
+    /// Told of every event by whoever records them.
+    pub face: Rc<RefCell<Face>>,
+    /// The display's thread.
+    pub panel: Panel,
+}
+
+impl Shown {
+    /// On `panel`.
+    pub fn new(face: Rc<RefCell<Face>>, panel: Panel) -> Self {
+        Self { face, panel }
+    }
+
+    fn turned(&mut self, now: Monotonic, chain: &Chain, trouble: Option<&str>) {
+        let screen = self.face.borrow().screen(&View::of(chain, trouble), now, Timestamp::now());
+        self.panel.show(&screen);
+    }
+}
+
 /// Tells others.
 pub struct Oversight {
+    display: Option<Shown>,
     /// None where nothing is to be written.
     folder: Option<PathBuf>,
     /// Tells the latch's guard that the loop turns over.
@@ -102,8 +134,9 @@ pub struct Oversight {
 
 impl Oversight {
     /// `folder` is where the status file goes. The watchdog's time comes from systemd's environment.
-    pub fn new(folder: Option<PathBuf>, beat: Option<Beat>) -> Self {
+    pub fn new(folder: Option<PathBuf>, beat: Option<Beat>, display: Option<Shown>) -> Self {
         Self {
+            display,
             folder,
             beat,
             watchdog: sd_notify::watchdog_enabled(),
@@ -125,6 +158,16 @@ impl Oversight {
             self.fed = Some((now, progress));
         }
         due
+    }
+
+    /// Shows on the display that pawgate has ended, and lets go of it; a display that hangs is left behind.
+    pub fn darken(&mut self, bolt: Option<Bolt>) {
+        if let Some(Shown { face, panel }) = self.display.take() {
+            let last = face.borrow().ended(bolt);
+            if !panel.close(&last, PARTING) {
+                log::warn!("the display does not answer: it may go on showing what was");
+            }
+        }
     }
 
     /// Leaves the configuration of the start where `pawgate safe-state` finds it.
@@ -153,14 +196,17 @@ impl Oversight {
             feeder_faults: feeder.map(|state| names(state.faults())).unwrap_or_default(),
             feeder: feeder.is_some(),
             journal_fault,
+            display_fault: self.display.as_ref().and_then(|display| display.panel.trouble()),
             camera_age: now.since(progress).as_secs_f64(),
             classified: chain.classified(),
             stopping: self.stopping.clone(),
         };
         let same = |(at, last): &(Monotonic, Status)| {
             now.since(*at) < STATUS_EVERY
-                && (&last.door, &last.door_faults, &last.feeder_faults, &last.journal_fault, &last.stopping)
-                    == (&status.door, &status.door_faults, &status.feeder_faults, &status.journal_fault, &status.stopping)
+                && (&last.door, &last.door_faults, &last.feeder_faults)
+                    == (&status.door, &status.door_faults, &status.feeder_faults)
+                && (&last.journal_fault, &last.display_fault, &last.stopping)
+                    == (&status.journal_fault, &status.display_fault, &status.stopping)
         };
         if self.shown.as_ref().is_some_and(same) {
             return;
@@ -183,7 +229,7 @@ impl Status {
     pub fn line(&self) -> String {
         let door = self.door.as_ref().map(|state| format!("door {state}"));
         let feeder = self.feeder.then(|| "feeder ready".to_owned()).filter(|_| self.feeder_faults.is_empty());
-        let faults = self.door_faults.iter().chain(&self.feeder_faults).chain(&self.journal_fault);
+        let faults = self.door_faults.iter().chain(&self.feeder_faults).chain(&self.journal_fault).chain(&self.display_fault);
         let mut faults: Vec<_> = faults.map(String::as_str).collect();
         faults.dedup();
         let faults = (!faults.is_empty()).then(|| format!("FAULT: {}", faults.join("; ")));
@@ -211,6 +257,9 @@ impl Overseer for Oversight {
     fn turned(&mut self, now: Monotonic, progress: Monotonic, chain: &Chain, trouble: Option<String>) {
         if let Some(beat) = &self.beat {
             beat();
+        }
+        if let Some(display) = &mut self.display {
+            display.turned(now, chain, trouble.as_deref());
         }
         self.show(now, progress, chain, trouble);
         if !std::mem::replace(&mut self.ready, true) || std::mem::take(&mut self.reloading) {
@@ -250,7 +299,7 @@ mod tests {
     use super::*;
 
     fn oversight(watchdog: Option<u64>) -> Oversight {
-        let mut oversight = Oversight::new(None, None);
+        let mut oversight = Oversight::new(None, None, None);
         oversight.watchdog = watchdog.map(Duration::from_secs);
         oversight
     }
@@ -281,6 +330,7 @@ mod tests {
             feeder_faults: vec![],
             feeder: true,
             journal_fault: None,
+            display_fault: None,
             camera_age: 0.1,
             classified: 7,
             stopping: None,
@@ -290,6 +340,8 @@ mod tests {
         assert_eq!(faulty.line(), "door locked, FAULT: a; b");
         let forgetful = Status { journal_fault: Some("c".into()), ..status.clone() };
         assert_eq!(forgetful.line(), "door locked, feeder ready, FAULT: c");
+        let blind = Status { display_fault: Some("d".into()), ..status.clone() };
+        assert_eq!(blind.line(), "door locked, feeder ready, FAULT: d");
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), &status).unwrap();
         let read: Status = serde_json::from_slice(&std::fs::read(folder.path().join(STATUS_FILE)).unwrap()).unwrap();

@@ -271,7 +271,8 @@ fn choose_chip(label: &str, found: &[ChipInfo], closed: &[String]) -> io::Result
     match (fitting.next(), fitting.next()) {
         (Some(chip), None) => Ok(chip.path.clone()),
         (None, _) => {
-            let mut text = format!("no GPIO chip has this label, there are: {}", list(found.iter().map(describe)));
+            let there = list(found.iter().map(describe));
+            let mut text = format!("no GPIO chip has this label, `gpiodetect` shows them; there are: {there}");
             if !closed.is_empty() {
                 text += &format!("; these cannot be opened, is the user in the group gpio?: {}", list(closed.iter().cloned()));
             }
@@ -339,6 +340,26 @@ fn open_chip(name: &ChipName) -> Result<Chip, Error> {
 /// Requests a line; `default` is an output's first level.
 fn request(settings: &LineSettings, flags: LineRequestFlags, default: u8) -> Result<CdevPin, Error> {
     let fail = |cause| device(format!("the {settings}"), cause);
+    let line = find(settings)?;
+    let biased = flags.bits() >> 5 != 0;
+    let handle = line.request(flags, default, CONSUMER).map_err(|error| fail(refusal(&line, error, biased)))?;
+    CdevPin::new(handle).map_err(|error| fail(cause(error)))
+}
+
+/// Who holds a line, if anybody does: a look that takes nothing.
+///
+/// # Errors
+///
+/// No chip or line has that name or several have, or it cannot be asked.
+pub fn holder(settings: &LineSettings) -> Result<Option<String>, Error> {
+    let info = find(settings)?.info().map_err(|error| device(format!("the {settings}"), cause(error)))?;
+    let name = || info.consumer().unwrap_or("a driver of the kernel").to_owned();
+    Ok(info.is_kernel().then(name))
+}
+
+/// The line of that name, on its chip.
+fn find(settings: &LineSettings) -> Result<gpio_cdev::Line, Error> {
+    let fail = |cause| device(format!("the {settings}"), cause);
     let mut chip = open_chip(&settings.chip)?;
     let names: Vec<_> = match settings.line {
         // A name costs one call for each line of the chip; a number costs none.
@@ -346,10 +367,16 @@ fn request(settings: &LineSettings, flags: LineRequestFlags, default: u8) -> Res
         LineName::Name(_) => chip.lines().map(|line| Some(line.info().ok()?.name()?.to_owned())).collect(),
     };
     let offset = choose_line(&settings.line, &names).map_err(fail)?;
-    let line = chip.get_line(offset).map_err(|error| fail(cause(error)))?;
-    let biased = flags.bits() >> 5 != 0;
-    let handle = line.request(flags, default, CONSUMER).map_err(|error| fail(refusal(&line, error, biased)))?;
-    CdevPin::new(handle).map_err(|error| fail(cause(error)))
+    chip.get_line(offset).map_err(|error| fail(cause(error)))
+}
+
+/// A line as an output for a driver that wants the pin itself; `high` is its first level.
+///
+/// # Errors
+///
+/// As [`Line::output`], but that nobody looks whether the wire follows.
+pub(in crate::hw) fn pin(settings: &LineSettings, high: bool) -> Result<CdevPin, Error> {
+    request(settings, LineRequestFlags::OUTPUT, high.into())
 }
 
 /// Why the kernel did not hand a line out.

@@ -52,9 +52,7 @@ impl fmt::Display for Position {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The line, pin or bus did not take the command.
-    #[error(
-        "{device} does not take commands ({cause}): look at its wiring and power, and whether the user may use it (groups gpio, video)"
-    )]
+    #[error("{device} {}", trouble(cause))]
     Device {
         /// Which device.
         device: String,
@@ -77,6 +75,19 @@ pub enum Error {
         /// The rule.
         violation: Violation,
     },
+}
+
+/// What the system's answer means, and what to do.
+fn trouble(cause: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match cause.kind() {
+        // The cause says what to do.
+        ErrorKind::NotFound => format!("is not there ({cause})"),
+        ErrorKind::PermissionDenied | ErrorKind::ResourceBusy => format!("cannot be used ({cause})"),
+        _ => format!(
+            "does not take commands ({cause}): look at its wiring and power, and whether the user may use it (groups gpio, video)"
+        ),
+    }
 }
 
 /// The door's latch.

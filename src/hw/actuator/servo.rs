@@ -119,15 +119,33 @@ impl ServoSettings {
         }
     }
 
+    /// Whether the chip has the channel; moves nothing.
+    ///
+    /// # Errors
+    ///
+    /// No such chip or channel, or the settings cannot be meant.
+    pub fn look(&self) -> Result<(), Error> {
+        let found = self.check().and_then(|()| {
+            let channels = read_number(&self.chip_folder().join("npwm")).map_err(|error| self.no_chip(error))?;
+            self.has(channels)
+        });
+        found.map_err(|cause| Error::Device { device: format!("the servo on {}", self.chip_folder().display()), cause })
+    }
+
+    fn has(&self, channels: u64) -> io::Result<()> {
+        if u64::from(self.channel) < channels {
+            return Ok(());
+        }
+        let text = format!("the chip has {channels} channels, counted from 0");
+        Err(io::Error::new(ErrorKind::NotFound, text))
+    }
+
     /// Makes the channel appear, and waits until it may be written.
     fn export(&self, folder: &Path) -> io::Result<()> {
         let chip = self.chip_folder();
         if !folder.exists() {
             let channels = read_number(&chip.join("npwm")).map_err(|error| self.no_chip(error))?;
-            if u64::from(self.channel) >= channels {
-                let text = format!("the chip has {channels} channels, counted from 0");
-                return Err(io::Error::new(ErrorKind::NotFound, text));
-            }
+            self.has(channels)?;
             write(&chip.join("export"), self.channel.into()).map_err(|error| match error.kind() {
                 ErrorKind::ResourceBusy => io::Error::new(error.kind(), format!("{error}; a driver (a fan, sound) has it")),
                 _ => error,

@@ -80,6 +80,11 @@ impl ClockWatch {
         let settled_at = *self.settled_at.get_or_insert(now.mono + SETTLE);
         now.mono >= settled_at
     }
+
+    /// What the last look said.
+    pub fn is_good(&self) -> bool {
+        self.last.zip(self.settled_at).is_some_and(|(last, settled_at)| last.mono >= settled_at)
+    }
 }
 
 fn jumped(last: Now, now: Now) -> bool {
