@@ -192,7 +192,8 @@ struct CalibrationArgs {
     /// Other pictures that the range estimators are compared on.
     #[arg(long, default_value_t = 96, value_name = "N")]
     held_out: usize,
-    /// Measure on so many of the others what each layer's rounding costs by itself (0: do not); some seconds a picture.
+    /// Measure on so many of the others what each layer's rounding costs by itself (0: do not), with weights and activations apart; a
+    /// minute of one core a picture.
     #[arg(long, default_value_t = 0, value_name = "N")]
     sensitivity: usize,
     /// Try also with the channels before depthwise convolutions stretched to their tensor's range.
