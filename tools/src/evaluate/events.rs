@@ -44,7 +44,7 @@ const RULES: &str = include_str!("events.toml");
 pub struct EventArgs {
     /// Also play each picture as an event of three seconds before a simulated door that cats and dogs may pass, and count openings:
     /// pictures without a pet before gates trained without their category, pets before heads of the other folds. Needs `--recipe best`
-    /// and `--model`; half a second a picture on a quiet core, so some ten minutes for 1,500 pictures on two.
+    /// and `--model`; a third of a second of one core a picture.
     #[arg(long, requires = "model")]
     pub events: bool,
 }

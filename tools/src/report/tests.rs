@@ -269,9 +269,9 @@ fn layers_are_shown_by_backbone_and_openings_with_their_bounds() {
     assert!(order.is_sorted(), "{order:?}");
     assert!(!page.contains("<th class=\"figure\" scope=\"col\">weights"), "no layer says what its weights cost");
     place("All of them together: 7.10\u{202f}% (weights alone 4.00\u{202f}%, activations alone 6.00\u{202f}%)");
-    // 1 of 747: at most 7.44 in 1,000 (Clopper and Pearson); 721 of 739: 96.17 to 98.55 %.
+    // 1 of 747: at most 7.44 in 1,000 (Clopper and Pearson); 721 of 739: 96.18 to 98.55 %.
     place("1 of 747 events opened it: 1.34 in 1,000, and at most 7.44");
-    place("Of 739 visits of pets that no head had seen, 97.6\u{202f}% opened it (96.2\u{202f}% to 98.5\u{202f}%)");
+    place("Of 739 visits of pets that no head had seen, 97.6\u{202f}% opened it (96.2\u{202f}% to 98.6\u{202f}%)");
     data.int8.as_mut().unwrap().layers[1].weights = Some(0.01);
     assert!(checked(&data).contains("weights</th>"), "and now one does");
 }
