@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::replay::Bench;
+use super::replay::rehearse;
 use super::setup;
 use super::{Exit, Failure, ModelArgs};
 use crate::hw::camera::pictures::{Pictures, Play};
@@ -25,16 +25,16 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
     let ready = setup::load(None, None, &args.model)?;
     writeln!(out, "The door's rule: cats may pass. Each picture stands before the camera for a moment.\n")?;
     for sample in &SAMPLES {
-        let mut bench = Bench::new(&ready)?;
-        bench.start();
+        let mut rehearsal = rehearse(&ready)?;
+        rehearsal.start();
         let play = Play { hold: MOMENT, fps: ready.config.camera().fps, ..Play::default() };
-        let mut camera = Pictures::of_samples(std::slice::from_ref(sample), play, Timing::Recorded(bench.clock.now().mono));
+        let mut camera = Pictures::of_samples(std::slice::from_ref(sample), play, Timing::Recorded(rehearsal.clock.now().mono));
         while let Some(frame) = camera.next().map_err(|e| Failure::new(Exit::Camera, e))? {
-            bench.frame(&frame);
+            rehearsal.frame(&frame);
         }
-        bench.rest();
-        let decision = bench.sink.records.iter().find(|record| record.event == Kind::Decision);
-        let door = if bench.opened() { "OPENS" } else { "stays shut" };
+        rehearsal.rest();
+        let decision = rehearsal.sink.records.iter().find(|record| record.event == Kind::Decision);
+        let door = if rehearsal.opened() { "OPENS" } else { "stays shut" };
         let seen = decision.map_or_else(String::new, seen);
         let why = decision.map_or_else(String::new, |record| {
             let rule = record.rule.as_ref().map(|rule| format!("{rule}: ")).unwrap_or_default();

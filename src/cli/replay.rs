@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -11,18 +10,12 @@ use serde::Serialize;
 
 use super::setup::{self, Ready};
 use super::{Exit, Failure, ModelArgs};
-use crate::hw::actuator::{Position, SimulatedDispenser, SimulatedLatch};
 use crate::hw::camera::pictures::{Pictures, Play};
 use crate::hw::camera::stream::Stream;
-use crate::hw::camera::{Camera, CameraError, Frame, Timing};
-use crate::hw::clock::{Clock, Monotonic, Simulated};
-use crate::hw::fault::Injector;
-use crate::journal::{Answer, Kind, Record};
-use crate::policy::door::Phase;
-use crate::policy::rules::{ClockWatch, Usage};
-use crate::service::Memory;
-use crate::service::chain::{Chain, Parts};
-use crate::service::units::{Door, Feeder};
+use crate::hw::camera::{Camera, CameraError, Timing};
+use crate::hw::clock::{Clock, Monotonic};
+use crate::journal::{Answer, Record};
+use crate::service::rehearsal::Rehearsal;
 use crate::vision;
 
 #[derive(Debug, clap::Args)]
@@ -55,79 +48,9 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
     if args.each { each(args, &ready, out) } else { whole(args, &ready, out) }
 }
 
-/// A chain on a simulated clock with simulated devices.
-pub(super) struct Bench {
-    pub(super) chain: Chain,
-    pub(super) clock: Simulated,
-    pub(super) sink: Memory,
-    latch: Option<SimulatedLatch>,
-}
-
-impl Bench {
-    /// The clock begins at the present, so that times of day mean something.
-    pub(super) fn new(ready: &Ready) -> Result<Self, Failure> {
-        let clock = Simulated::at(Timestamp::now());
-        let shared: Arc<dyn Clock> = Arc::new(clock.clone());
-        let door = ready.config.door().map(|s| (s, SimulatedLatch::new(Arc::clone(&shared), s.min_interval)));
-        let parts = Parts {
-            config: Arc::clone(&ready.config),
-            classifier: ready.classifier.clone(),
-            individuals: ready.individuals.clone(),
-            door: door.as_ref().map(|(s, latch)| Door::new(*s, Box::new(latch.clone()))),
-            // A recording feeds nobody: without a ledger nothing is given.
-            feeder: ready.config.feeder().map(|s| {
-                let dispenser = Box::new(SimulatedDispenser::new(Arc::clone(&shared), s.min_interval));
-                Feeder::new(s, dispenser, None, ready.config.device().time_zone().clone())
-            }),
-            usage: Usage::default(),
-            clocks: ClockWatch::synchronised(),
-            faults: Injector::none(),
-        };
-        let chain = Chain::new(parts).map_err(|e| Failure::new(Exit::Config, e))?;
-        Ok(Self { chain, clock, latch: door.map(|(_, latch)| latch), sink: Memory::default() })
-    }
-
-    pub(super) fn start(&mut self) {
-        self.chain.start(&self.clock, &mut self.sink);
-    }
-
-    /// Whether the door was unlocked.
-    pub(super) fn opened(&self) -> bool {
-        let unlocked = |latch: &SimulatedLatch| latch.movements().iter().any(|movement| movement.to == Position::Unlocked);
-        self.latch.as_ref().is_some_and(unlocked)
-    }
-
-    /// Lets time pass until `at`, with everything that is due on the way.
-    fn advance(&mut self, at: Monotonic) {
-        loop {
-            let now = self.clock.now().mono;
-            let due = self.chain.deadline().map_or(at, |due| due.min(at));
-            // A deadline that stays due would stop the clock: time goes on by a millisecond at least.
-            let next = due.max((now + Duration::from_millis(1)).min(at));
-            self.clock.advance(next.since(now));
-            self.chain.tick(&self.clock, &mut self.sink);
-            if next >= at {
-                return;
-            }
-        }
-    }
-
-    pub(super) fn frame(&mut self, frame: &Frame) {
-        self.advance(frame.captured);
-        self.chain.frame(frame, &self.clock, &mut self.sink);
-    }
-
-    /// Nobody is there any more, until the door is locked.
-    pub(super) fn rest(&mut self) {
-        self.chain.rest(&self.clock, &mut self.sink);
-        for _ in 0..1000 {
-            if self.chain.door().is_none_or(|door| matches!(door.state().phase(), Phase::Locked | Phase::Fault)) {
-                return;
-            }
-            let later = self.clock.now().mono + Duration::from_millis(100);
-            self.advance(later);
-        }
-    }
+/// A chain that has seen nothing yet.
+pub(super) fn rehearse(ready: &Ready) -> Result<Rehearsal, Failure> {
+    Rehearsal::new(&ready.config, &ready.classifier, &ready.individuals).map_err(|e| Failure::new(Exit::Config, e))
 }
 
 fn open(args: &Args, ready: &Ready, paths: &[PathBuf], start: Monotonic) -> Result<Box<dyn Camera>, CameraError> {
@@ -147,39 +70,39 @@ fn open(args: &Args, ready: &Ready, paths: &[PathBuf], start: Monotonic) -> Resu
 
 /// The recording as one stream of frames.
 fn whole(args: &Args, ready: &Ready, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let mut bench = Bench::new(ready)?;
-    bench.start();
-    let start = bench.clock.now();
+    let mut rehearsal = rehearse(ready)?;
+    rehearsal.start();
+    let start = rehearsal.clock.now();
     let mut camera = open(args, ready, &args.paths, start.mono).map_err(|e| Failure::new(Exit::Camera, e))?;
     let began = Instant::now();
     let (mut frames, mut printed, mut exit) = (0u64, 0, Exit::Ok);
-    let mut flush = |bench: &Bench, out: &mut dyn Write| -> std::io::Result<()> {
-        for record in &bench.sink.records[printed..] {
+    let mut flush = |rehearsal: &Rehearsal, out: &mut dyn Write| -> std::io::Result<()> {
+        for record in &rehearsal.sink.records[printed..] {
             show(args, record, start.wall, out)?;
         }
-        printed = bench.sink.records.len();
+        printed = rehearsal.sink.records.len();
         Ok(())
     };
     loop {
         match camera.next() {
             Ok(Some(frame)) => {
                 frames += 1;
-                bench.frame(&frame);
+                rehearsal.frame(&frame);
             }
             Ok(None) => break,
             Err(error) => {
                 exit = Exit::Partly;
-                bench.chain.camera_error(&error, &bench.clock, &mut bench.sink);
+                rehearsal.chain.camera_error(&error, &rehearsal.clock, &mut rehearsal.sink);
             }
         }
-        flush(&bench, out)?;
+        flush(&rehearsal, out)?;
     }
-    bench.rest();
-    bench.chain.stop("the recording is over", &bench.clock, &mut bench.sink);
-    flush(&bench, out)?;
+    rehearsal.rest();
+    rehearsal.chain.stop("the recording is over", &rehearsal.clock, &mut rehearsal.sink);
+    flush(&rehearsal, out)?;
     if !args.json {
         let seconds = began.elapsed().as_secs_f64();
-        let looked = bench.chain.classified();
+        let looked = rehearsal.chain.classified();
         writeln!(
             out,
             "\n{frames} frames in {seconds:.1} s ({:.1} a second), {looked} of them classified",
@@ -247,29 +170,19 @@ fn each(args: &Args, ready: &Ready, out: &mut dyn Write) -> Result<Exit, Failure
 
 /// One picture through a chain of its own; what was learnt about the scene before it does not count.
 fn one(args: &Args, ready: &Ready, path: &Path) -> Result<Result<Event, String>, Failure> {
-    let mut bench = Bench::new(ready)?;
-    bench.start();
-    let start = bench.clock.now();
-    let mut camera = match open(args, ready, &[path.to_path_buf()], start.mono) {
-        Ok(camera) => camera,
+    let rehearsal = rehearse(ready)?;
+    let visit = match rehearsal.visit(|start| open(args, ready, &[path.to_path_buf()], start)) {
+        Ok(visit) => visit,
         Err(error) => return Ok(Err(error.to_string())),
     };
-    loop {
-        match camera.next() {
-            Ok(Some(frame)) => bench.frame(&frame),
-            Ok(None) => break,
-            Err(error) => return Ok(Err(error.to_string())),
-        }
-    }
-    bench.rest();
-    let decision = bench.sink.records.iter().find(|record| record.event == Kind::Decision);
+    let decision = visit.decision.as_ref();
     Ok(Ok(Event {
         file: path.display().to_string(),
-        opened: bench.opened(),
+        opened: visit.opened,
         decision: decision.and_then(|record| record.decision),
         rule: decision.and_then(|record| record.rule.clone()),
         reason: decision.and_then(|record| record.reason.clone()),
-        seconds: decision.map(|record| record.time.duration_since(start.wall).as_secs_f64()),
+        seconds: visit.seconds,
     }))
 }
 

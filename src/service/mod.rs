@@ -6,12 +6,13 @@
 //! | [`live`] | a camera's thread, inputs, signals and deadlines around it |
 //! | [`inputs`] | buttons and beams as events of the door |
 //! | [`oversight`] | what systemd, `pawgate status` and the latch's guard see |
+//! | [`rehearsal`] | all of it on a simulated clock, before a simulated door |
 //! | [`units`] | the door and the feeder with their actuators |
 //! | [`face`] | what the display shows of it |
 //! | [`explain`] | what was weighed, as a [`crate::journal::Record`] |
 //!
-//! [`chain::Chain`] is synchronous and takes the time from a [`crate::hw::clock::Clock`]: the service, `replay` and `demo` drive the very
-//! same code.
+//! [`chain::Chain`] is synchronous and takes the time from a [`crate::hw::clock::Clock`]: the service, `replay`, `demo` and the tools
+//! drive the very same code.
 
 pub mod chain;
 pub mod explain;
@@ -19,6 +20,7 @@ pub mod face;
 pub mod inputs;
 pub mod live;
 pub mod oversight;
+pub mod rehearsal;
 pub mod units;
 
 use image::RgbImage;

@@ -21,10 +21,7 @@ use crate::report::{self, Data};
 use crate::train::best::Bench;
 use crate::train::linear::{Protocol, Schedule};
 use crate::train::resume::Checkpoints;
-use crate::train::{self, HeadRecord, Layers, Method, Recipe, TrainedHead, TrainingRecord, calibrate};
-
-/// So many of the layers that lose most by rounding are shown.
-const SENSITIVE_LAYERS: usize = 12;
+use crate::train::{self, Layers, Method, Recipe, TrainedHead, calibrate};
 
 /// Builds, trains, quantises and measures the model that pawgate runs.
 #[derive(Debug, Parser)]
@@ -179,6 +176,9 @@ struct QuantizeArgs {
     /// Keep the quantised backbones of this model, made from the same network, and only give it the head.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["estimator", "equalise", "sensitivity"])]
     body: Option<PathBuf>,
+    /// Write what `--sensitivity` finds as JSON, for `evaluate --sensitivity` and `report --sensitivity`.
+    #[arg(long, value_name = "FILE", requires = "sensitivity")]
+    layers: Option<PathBuf>,
     /// The model to write.
     #[arg(long, value_name = "FILE", default_value = "work/model-int8.onnx")]
     out: PathBuf,
@@ -192,7 +192,8 @@ struct CalibrationArgs {
     /// Other pictures that the range estimators are compared on.
     #[arg(long, default_value_t = 96, value_name = "N")]
     held_out: usize,
-    /// Measure on so many of the others what each layer's rounding costs by itself (0: do not).
+    /// Measure on so many of the others what each layer's rounding costs by itself (0: do not), with weights and activations apart; a
+    /// minute of one core a picture.
     #[arg(long, default_value_t = 0, value_name = "N")]
     sensitivity: usize,
     /// Try also with the channels before depthwise convolutions stretched to their tensor's range.
@@ -210,6 +211,8 @@ struct ReportArgs {
     from: PathBuf,
     #[command(flatten)]
     doors: evaluate::DoorArgs,
+    #[command(flatten)]
+    sensitivity: evaluate::SensitivityArgs,
     /// Show the back ends of this one too: figures of another machine.
     #[arg(long, value_name = "FILE")]
     backends: Option<PathBuf>,
@@ -268,7 +271,10 @@ impl Cli {
             Command::Train(args) => train(&args),
             Command::Quantize(args) => match &args.body {
                 Some(body) => exchange_head(&args.network, &args.head, body, &args.out),
-                None => quantize(&args.network, &args.head, &args.data, &args.calibration, &args.out),
+                None => {
+                    let QuantizeArgs { network, head, data, calibration, layers, out, .. } = &args;
+                    quantize(network, head, data, calibration, layers.as_deref(), out)
+                }
             },
             Command::Evaluate(args) => evaluate(&args, &Protocol::default()),
             Command::Report(args) => make_report(&args),
@@ -294,7 +300,7 @@ fn recipe(args: &RecipeArgs) -> anyhow::Result<()> {
         resume: false,
         out: head.clone(),
     })?;
-    quantize(&network, &head, &args.data, &args.calibration, &args.out)?;
+    quantize(&network, &head, &args.data, &args.calibration, None, &args.out)?;
     let beside = |name: &str| Some(args.work.join(name));
     let [json, report, figures] = ["evaluation.json", "report.html", "figures.json"].map(beside);
     let model = Some(args.out.clone());
@@ -308,6 +314,8 @@ fn recipe(args: &RecipeArgs) -> anyhow::Result<()> {
             conditions: args.conditions.clone(),
             backend: args.backend,
             doors: evaluate::DoorArgs::default(),
+            sensitivity: evaluate::SensitivityArgs::default(),
+            events: evaluate::EventArgs::default(),
             json,
             report,
             figures,
@@ -324,6 +332,9 @@ fn make_report(args: &ReportArgs) -> anyhow::Result<()> {
     let mut data = read(&args.from)?;
     if let Some(doors) = args.doors.read()? {
         data.doors = doors;
+    }
+    if let Some(sensitivity) = args.sensitivity.read()? {
+        evaluate::show_layers(&mut data, &sensitivity);
     }
     if let Some(other) = &args.backends {
         data.backends.extend(read(other)?.backends);
@@ -374,16 +385,8 @@ fn train(args: &TrainArgs) -> anyhow::Result<()> {
             (Layers::Linear { breed, pet }, method, unseen)
         }
     };
-    let calibration = calibrate::calibrate(recipe.recipe, examples, &unseen)?;
+    let calibration = calibrate::calibrate(recipe.recipe, &examples.classes, &unseen)?;
     ensure!(layers.is_finite(), "training diverged (a weight is not finite): lower --learning-rate");
-    let training = TrainingRecord {
-        pets: examples.classes.len(),
-        pets_missing: material.set.trainval.missing(),
-        negatives: material.negative_categories.len(),
-        broken: material.broken,
-        near_duplicates: material.near_duplicates(),
-        cross_validated_top1: calibration.top1,
-    };
     let gate = &calibration.gate;
     log::info!(
         "out of fold: top-1 {:.2} %; gate at {:.4} accepts {:.2} % of the pets and {:.2} % of the negatives",
@@ -392,23 +395,22 @@ fn train(args: &TrainArgs) -> anyhow::Result<()> {
         gate.pets_accepted * 100.0,
         gate.negatives_accepted * 100.0
     );
-    let record = HeadRecord {
-        labels: material.set.labels.clone(),
-        preprocess: data.preprocess(),
-        breed_temperature: calibration.breed_temperature,
-        pet_temperature: calibration.pet_temperature,
-        gate: calibration.gate,
-        network_sha256: sha256(&std::fs::read(network)?),
-        method,
-        training,
-    };
+    let record = material.record(data.preprocess(), sha256(&std::fs::read(network)?), method, calibration, &unseen);
     TrainedHead { layers, record }.save(out)?;
     checkpoints.finish();
     log::info!("wrote {}", out.display());
     Ok(())
 }
 
-fn quantize(network: &Path, head: &Path, data: &DataArgs, args: &CalibrationArgs, out: &Path) -> anyhow::Result<()> {
+fn quantize(
+    network: &Path,
+    head: &Path,
+    data: &DataArgs,
+    args: &CalibrationArgs,
+    layers: Option<&Path>,
+    out: &Path,
+) -> anyhow::Result<()> {
+    ensure!(layers.is_none() || args.sensitivity > 0, "--layers needs --sensitivity with one picture at least");
     ensure!(args.calibration >= 8 && args.held_out >= 8, "--calibration and --held-out need at least 8 pictures each");
     let (model, head) = network_and_head(network, head)?;
     ensure!(head.record.preprocess == data.preprocess(), "the head was trained with another --resize");
@@ -426,10 +428,11 @@ fn quantize(network: &Path, head: &Path, data: &DataArgs, args: &CalibrationArgs
         let channels = if quality.equalised { "equalised" } else { "as is" };
         println!("{:<20} {channels:<9} {error:>12.3} % {scores:>10.3} % {same:>9.1} %{mark}", quality.estimator);
     }
-    if !outcome.sensitivity.is_empty() {
-        println!("layer that alone is rounded             feature error  made by");
-        for layer in outcome.sensitivity.iter().take(SENSITIVE_LAYERS) {
-            println!("{:<40} {:>10.3} %  {}", layer.name, layer.feature_error * 100.0, layer.operator);
+    if let Some(sensitivity) = &outcome.sensitivity {
+        print!("{}", evaluate::sensitivity_text(sensitivity));
+        if let Some(path) = layers {
+            write_whole(path, &serde_json::to_vec_pretty(sensitivity)?)?;
+            log::info!("wrote {}", path.display());
         }
     }
     let summary = outcome.weights;

@@ -11,7 +11,8 @@ use crate::conditions::Condition;
 use crate::data::{Negative, PetSet, load_negatives};
 use crate::features::{Extractor, View};
 use crate::folds;
-use crate::train::{Examples, FOLDS};
+use crate::train::calibrate::Calibration;
+use crate::train::{Examples, FOLDS, HeadRecord, Method, OutOfFold, TrainingRecord};
 
 /// Where the pictures are and how they are looked at.
 #[derive(Debug, Clone, clap::Args)]
@@ -171,6 +172,36 @@ impl Material {
             "all but {distinct} of the pictures are near duplicates; {FOLDS} folds need {FOLDS} different ones"
         );
         Ok(material)
+    }
+
+    /// The record of a head that was found with these pictures: with those of which `unseen` says something, of which `calibration`
+    /// came.
+    pub fn record(
+        &self,
+        preprocess: Preprocess,
+        network_sha256: String,
+        method: Method,
+        calibration: Calibration,
+        unseen: &OutOfFold,
+    ) -> HeadRecord {
+        let pets = unseen.breed.iter().filter(|logits| !logits.is_empty()).count();
+        HeadRecord {
+            labels: self.set.labels.clone(),
+            preprocess,
+            breed_temperature: calibration.breed_temperature,
+            pet_temperature: calibration.pet_temperature,
+            gate: calibration.gate,
+            network_sha256,
+            method,
+            training: TrainingRecord {
+                pets,
+                pets_missing: self.set.trainval.missing(),
+                negatives: unseen.pet.len() - pets,
+                broken: self.broken,
+                near_duplicates: self.near_duplicates(),
+                cross_validated_top1: calibration.top1,
+            },
+        }
     }
 
     /// Number of pictures that are near duplicates of an earlier one.

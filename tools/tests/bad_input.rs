@@ -55,12 +55,18 @@ fn every_subcommand_names_what_is_wrong_and_writes_nothing() {
         std::fs::write(path(name), content).unwrap();
     }
     let [junk, missing, empty, out] = ["junk", "missing", "empty", "out/file"].map(path);
-    let [figures, right, one, flat] = ["figures.json", "right.json", "one", "flat"].map(path);
+    let [figures, right, layers, one, flat] = ["figures.json", "right.json", "layers.json", "one", "flat"].map(path);
+    std::fs::write(
+        &layers,
+        r#"{"network_sha256": "00", "estimator": "mse", "equalised": false, "pictures": 1, "backbones": [], "layers": []}"#,
+    )
+    .unwrap();
     let both = ["--resnet", &junk, "--mobilenet", &junk];
     let data = ["--data", &empty, "--negatives", &empty];
     let train = ["train", "--network", &junk, "--out", &out];
     let quantize = ["quantize", "--network", &junk, "--out", &out];
-    let cases: [(&[&[&str]], &[&str]); 24] = [
+    let evaluate = ["evaluate", "--network", &junk, "--json", &out];
+    let cases: [(&[&[&str]], &[&str]); 31] = [
         (&[&["build", "--out", &out], &both], &["junk", "safetensors"]),
         (&[&["build", "--out", &out, "--resnet", &missing, "--mobilenet", &junk]], &["missing"]),
         (&[&["build", "--out", &out, "--resnet", &empty, "--mobilenet", &junk]], &["empty"]),
@@ -78,8 +84,15 @@ fn every_subcommand_names_what_is_wrong_and_writes_nothing() {
         (&[&quantize, &data, &["--head", &missing]], &["junk"]),
         (&[&quantize, &data, &["--calibration", "3"]], &["--calibration"]),
         (&[&quantize, &data, &["--estimator", "percentile:7"]], &["percentage"]),
-        (&[&["evaluate", "--network", &junk, "--json", &out], &data], &["trainval.txt"]),
-        (&[&["evaluate", "--network", &junk, "--json", &out, "--doors", &junk], &data], &["junk", "line 1", "replay --each"]),
+        (&[&quantize, &data, &["--layers", &out]], &["--sensitivity"]),
+        (&[&quantize, &data, &["--layers", &out, "--sensitivity", "0"]], &["--layers", "--sensitivity"]),
+        (&[&evaluate, &data], &["trainval.txt"]),
+        (&[&evaluate, &data, &["--doors", &junk]], &["junk", "line 1", "replay --each"]),
+        (&[&evaluate, &data, &["--sensitivity", &junk]], &["junk", "quantize --layers"]),
+        (&[&evaluate, &data, &["--sensitivity", &layers]], &["layers.json", "another network", "junk"]),
+        (&[&evaluate, &data, &["--events"]], &["--model"]),
+        (&[&evaluate, &data, &["--events", "--model", &junk]], &["--events", "--recipe best"]),
+        (&[&["report", "--out", &out, "--from", &right, "--sensitivity", &missing]], &["missing"]),
         (&[&["recipe", "--out", &out, "--work", &path("out")], &both, &data], &["junk"]),
         (&[&["report", "--out", &out, "--from", &missing]], &["missing"]),
         (&[&["report", "--out", &out, "--from", &junk]], &["junk"]),

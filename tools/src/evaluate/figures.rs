@@ -8,6 +8,8 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use super::events::Openings;
+use super::layers::show_layers;
 use super::{BEST, BEST_INT8, Contender, FUSED, FUSED_INT8, MOBILENET, Predictions, RESNET, Report, SEEDS, whole};
 use crate::conditions::Condition;
 use crate::files::sha256;
@@ -46,7 +48,7 @@ impl Measured<'_> {
     /// # Errors
     /// When a picture cannot be read any more.
     pub fn data(&self) -> anyhow::Result<Data> {
-        Ok(Data {
+        let mut data = Data {
             title: "What the model is worth".into(),
             summary: self.summary()?,
             accuracy: Some(self.accuracy()),
@@ -61,7 +63,15 @@ impl Measured<'_> {
             backends: self.backends(),
             reproduction: Some(self.reproduction()?),
             ..Data::default()
-        })
+        };
+        if let Some(sensitivity) = &self.report.sensitivity {
+            show_layers(&mut data, sensitivity);
+        }
+        if let Some(events) = &self.report.events {
+            data.left_out = events.left_out.iter().map(door).collect();
+            data.let_in = Some(door(&events.pets));
+        }
+        Ok(data)
     }
 
     fn pets(&self) -> usize {
@@ -332,6 +342,10 @@ impl Measured<'_> {
             configuration: serde_json::to_string_pretty(&settings)?,
         })
     }
+}
+
+fn door(of: &Openings) -> report::Door {
+    report::Door { name: of.name.clone(), events: of.events, openings: of.openings }
 }
 
 /// The range estimators that `quantize` has written into the model's description.

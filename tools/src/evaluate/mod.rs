@@ -5,7 +5,9 @@
 //! chosen by an inner cross-validation within the training folds. The paper's head is always measured; beside it the best recipe's
 //! ([`crate::train::best`]), where the checkpoints' classifiers are at hand.
 
+mod events;
 mod figures;
+mod layers;
 mod speed;
 
 use std::collections::BTreeMap;
@@ -28,6 +30,7 @@ use crate::graph::fused::{self, FEATURES, RESNET_FEATURES};
 use crate::material::{DataArgs, Material};
 use crate::progress;
 use crate::quantize;
+use crate::quantize::sensitivity::Sensitivity;
 use crate::report;
 use crate::stats;
 use crate::train::best::{Bench, FittedGate};
@@ -35,7 +38,9 @@ use crate::train::knowledge::Knowledge;
 use crate::train::linear::{Epoch, Layer, Protocol, argmax};
 use crate::train::odds::Pair;
 use crate::train::{Examples, FOLDS, Recipe, calibrate};
+pub use events::{EventArgs, Events};
 use figures::Measured;
+pub use layers::{SensitivityArgs, sensitivity_text, show_layers};
 pub use speed::Speed;
 
 /// Seeds of the folds and of the heads.
@@ -60,6 +65,10 @@ pub struct Args {
     pub backend: BackendArgs,
     #[command(flatten)]
     pub doors: DoorArgs,
+    #[command(flatten)]
+    pub sensitivity: SensitivityArgs,
+    #[command(flatten)]
+    pub events: EventArgs,
     /// Write the figures as JSON too.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -288,6 +297,12 @@ pub struct Report {
     pub confused: Vec<Confusion>,
     /// The official test pictures.
     pub official_test: OfficialTest,
+    /// What rounding costs, layer by layer: as `quantize` measured it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sensitivity: Option<Sensitivity>,
+    /// Openings of a simulated door.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<Events>,
 }
 
 /// The fused head after an epoch.
@@ -390,6 +405,11 @@ enum Answer {
 /// What loading data, networks or features reports.
 pub fn evaluate<B: AutodiffBackend>(args: &Args, protocol: &Protocol, device: Device) -> anyhow::Result<Report> {
     let doors = args.doors.read()?;
+    let sensitivity = args.sensitivity.of_network(&args.network)?;
+    anyhow::ensure!(
+        !args.events.events || args.recipe.recipe == Recipe::Best,
+        "--events exchanges heads of the best recipe: add --recipe best, --resnet and --mobilenet"
+    );
     let knowledge = args.recipe.knowledge(&args.network)?;
     let trained = if knowledge.is_some() { &Condition::TRAINED[..] } else { &[] };
     let material = Material::load(&args.data, &args.network, trained, device)?;
@@ -419,6 +439,12 @@ pub fn evaluate<B: AutodiffBackend>(args: &Args, protocol: &Protocol, device: De
     let predictions: Vec<Vec<Predictions>> = judged.chunks(FOLDS).map(|folds| judge.merge(folds)).collect();
     let training = curve::<B>(&material.examples, protocol);
     let speed = speed::measure(&args.network, &args.data, &material, protocol, device)?;
+    let events = match (&args.model, &bench, &knowledge) {
+        (Some(model), Some(bench), Some(knowledge)) if args.events.events => {
+            Some(events::play(&args.network, model, &args.data, &material, bench, knowledge)?)
+        }
+        _ => None,
+    };
     let report = Report {
         speed,
         pets: material.examples.classes.len(),
@@ -439,6 +465,8 @@ pub fn evaluate<B: AutodiffBackend>(args: &Args, protocol: &Protocol, device: De
         conditions: under_conditions(conditions, &contenders, &predictions, &material),
         confused: confusions(args.recipe.recipe, &contenders, &predictions, &material),
         official_test: official_test(classifier.as_ref(), &material)?,
+        sensitivity,
+        events,
     };
     if args.report.is_some() || args.figures.is_some() {
         let measured = Measured {
@@ -983,6 +1011,12 @@ impl Report {
             }
             OfficialTest { listed, .. } => format!("official test pictures: none of {listed} evaluated\n"),
         };
+        if let Some(sensitivity) = &self.sensitivity {
+            text += &format!("\n{}", sensitivity_text(sensitivity));
+        }
+        if let Some(events) = &self.events {
+            text += &format!("\n{}", events.text());
+        }
         text
     }
 }

@@ -24,6 +24,7 @@ use crate::train::TrainedHead;
 use crate::train::linear::argmax;
 use qdq::Source;
 use ranges::{Affine, Estimator, Extremes, Histogram};
+use sensitivity::Sensitivity;
 
 /// What is measured of one estimator on pictures that were not calibrated on.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -208,14 +209,14 @@ pub struct Outcome {
     pub chosen: Quality,
     /// How the weights fared.
     pub weights: qdq::WeightSummary,
-    /// What each layer costs by itself; empty where that was not asked for.
-    pub sensitivity: Vec<sensitivity::Layer>,
+    /// What each layer costs by itself, where that was asked for.
+    pub sensitivity: Option<Sensitivity>,
 }
 
 /// Quantises the fused network, adds the head, and describes the result.
 ///
 /// Each estimator is measured on `held_out`; the smallest score error is taken. The first `options.sensitivity` pictures of `held_out` are
-/// used to measure what each layer costs by itself, which takes as many runs as there are layers.
+/// used to measure what each layer costs by itself, which takes three times as many runs as there are layers.
 ///
 /// # Errors
 /// What observing, rewriting or running reports.
@@ -279,14 +280,24 @@ pub fn quantise(
     let props = describe(&network, head, quantisation)?.to_props();
     model.metadata_props = graph::GraphBuilder::default().finish(props).metadata_props;
     let sensitivity = match options.sensitivity.min(held_out.len()) {
-        0 => vec![],
+        0 => None,
         count => {
             let calibration = qdq::Calibration {
                 ranges: choose_ranges(&seen, chosen.estimator, &head.record.preprocess),
                 channel_means: seen.channel_means,
             };
             let pictures = Pictures { tensors: held_out.tensors[..count].to_vec() };
-            sensitivity::measure(&network, &calibration, &pictures, &expected[..count])?
+            let expected = &expected[..count];
+            let (backbones, layers) =
+                sensitivity::measure(&network, &calibration, &pictures, expected, &sensitivity::BACKBONES)?;
+            Some(Sensitivity {
+                network_sha256: head.record.network_sha256.clone(),
+                estimator: chosen.estimator.to_string(),
+                equalised: chosen.equalised,
+                pictures: count,
+                backbones,
+                layers,
+            })
         }
     };
     Ok(Outcome { model, tried, chosen, weights, sensitivity })

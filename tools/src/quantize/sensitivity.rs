@@ -1,5 +1,8 @@
 //! What each layer's rounding costs by itself: one layer at a time in 8 bits, everything else in floats.
 
+use std::ops::Range;
+use std::path::Path;
+
 use anyhow::Context;
 use pawgate::nn::{Network, Options};
 use rayon::prelude::*;
@@ -9,23 +12,82 @@ use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
 use super::qdq::{self, Calibration, IntegerConv, Source};
 use super::ranges::Affine;
 use super::{Pictures, relative_error, with_outputs};
+use crate::graph::fused::{FEATURES, RESNET_FEATURES};
 use crate::graph::{GraphBuilder, Name};
 use crate::progress;
 
+/// What rounding costs, layer by layer: what `quantize --layers` writes. All errors are roots of the summed squared difference of
+/// features, over that of the fp32 features.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sensitivity {
+    /// SHA-256 of the fp32 network.
+    pub network_sha256: String,
+    /// How ranges were chosen, as in the model's description.
+    pub estimator: String,
+    /// Whether channels before depthwise convolutions were equalised.
+    pub equalised: bool,
+    /// Pictures that were measured on; none of them calibrated on.
+    pub pictures: usize,
+    /// Each backbone rounded whole.
+    pub backbones: Vec<Backbone>,
+    /// One layer rounded at a time, the costliest first.
+    pub layers: Vec<Layer>,
+}
+
+/// A backbone of which everything is rounded but its input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backbone {
+    /// Its tensors' names begin so.
+    pub name: String,
+    /// Of its own features.
+    pub errors: Errors,
+}
+
 /// One layer and what its rounding costs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Layer {
     /// The tensor that it makes.
     pub name: String,
     /// Operator that makes it, before its activation.
     pub operator: String,
-    /// Root of the summed squared difference of the fused features, over that of the fp32 features.
+    /// Of the fused features.
     pub feature_error: f64,
+    /// Of the features of its own backbone: one that has small features says no less with them.
+    pub own: Errors,
 }
 
-/// Measures every quantised tensor of `network` with what makes it, the costliest first.
+/// Errors of the same features.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Errors {
+    /// With all that is rounded.
+    pub both: f64,
+    /// With weights and biases alone.
+    pub weights: f64,
+    /// With what the layers make alone.
+    pub activations: f64,
+}
+
+/// What is rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Both,
+    Weights,
+    Activations,
+}
+
+/// A part of the fused features and the beginning of the names of the tensors that make it.
+pub type Part = (&'static str, Range<usize>);
+
+/// The two backbones.
+pub const BACKBONES: [Part; 2] = [("resnet50", 0..RESNET_FEATURES), ("mobilenet_v2", RESNET_FEATURES..FEATURES)];
+
+/// Measures every quantised tensor of `network` with what makes it, the costliest first; and each of `parts` whole.
 ///
-/// `expected` are the fp32 features of `pictures`.
+/// `expected` are the fp32 features of `pictures`. A tensor of no part counts for all features.
 ///
 /// # Errors
 /// What rewriting or running reports.
@@ -34,28 +96,87 @@ pub fn measure(
     calibration: &Calibration,
     pictures: &Pictures,
     expected: &[Vec<f32>],
-) -> anyhow::Result<Vec<Layer>> {
+    parts: &[Part],
+) -> anyhow::Result<(Vec<Backbone>, Vec<Layer>)> {
     let graph = network.graph.as_ref().context("the model has no graph")?;
     let tensors: Vec<Name> = qdq::points(graph)?.into_iter().filter(|p| p.1 == Source::Calibrated).map(|p| p.0).collect();
-    let bar = progress::bar("rounding one layer at a time", tensors.len());
-    let layer = |tensor: &Name| {
-        let (rounded, operator) = round_one(network, tensor, calibration).with_context(|| format!("tensor `{tensor}`"))?;
+    let bar = progress::bar("rounding one layer at a time", tensors.len() + parts.len());
+    let features = |tensors: &[&Name], what: What| {
+        let rounded = round(network, tensors, what, calibration)?;
         let network = Network::load(with_outputs(&rounded, &["embedding".into()]), Options::SINGLE_THREADED)?;
         let found = pictures.tensors.iter().map(|picture| Ok(network.run(picture)?.remove(0)));
-        let found = found.collect::<anyhow::Result<Vec<_>>>()?;
+        found.collect::<anyhow::Result<Vec<_>>>()
+    };
+    let error = |found: &[Vec<f32>], range: &Range<usize>| {
+        let part = |features: &[Vec<f32>]| features.iter().map(|f| f[range.clone()].to_vec()).collect::<Vec<_>>();
+        relative_error(&part(expected), &part(found))
+    };
+    let errors = |tensors: &[&Name], range: &Range<usize>| {
+        let both = features(tensors, What::Both)?;
+        let [weights, activations] = [features(tensors, What::Weights)?, features(tensors, What::Activations)?];
+        let [both_error, weights, activations] = [&both, &weights, &activations].map(|found| error(found, range));
         bar.inc(1);
-        Ok(Layer { name: tensor.clone(), operator, feature_error: relative_error(expected, &found) })
+        anyhow::Ok((relative_error(expected, &both), Errors { both: both_error, weights, activations }))
+    };
+    let whole = 0..expected.first().map_or(0, Vec::len);
+    let layer = |tensor: &Name| {
+        let part = parts.iter().find(|(name, _)| belongs(tensor, name));
+        let (feature_error, own) =
+            errors(&[tensor], part.map_or(&whole, |part| &part.1)).with_context(|| format!("tensor `{tensor}`"))?;
+        Ok(Layer { name: tensor.clone(), operator: maker(graph, tensor)?.op_type.clone(), feature_error, own })
+    };
+    let backbone = |(name, range): &Part| {
+        let own: Vec<&Name> = tensors.iter().filter(|tensor| belongs(tensor, name)).collect();
+        let (_, errors) = errors(&own, range).with_context(|| format!("backbone `{name}`"))?;
+        Ok(Backbone { name: (*name).to_owned(), errors })
     };
     let mut layers: Vec<Layer> = tensors.par_iter().map(layer).collect::<anyhow::Result<_>>()?;
+    let backbones = parts.par_iter().map(backbone).collect::<anyhow::Result<_>>()?;
     bar.finish_and_clear();
     layers.sort_by(|a, b| b.feature_error.total_cmp(&a.feature_error));
-    Ok(layers)
+    Ok((backbones, layers))
 }
 
-/// The network with the tensor, and the convolutions that make it, rounded to what 8 bits hold; and the operator's name.
-fn round_one(network: &ModelProto, tensor: &str, calibration: &Calibration) -> anyhow::Result<(ModelProto, String)> {
+/// Whether a tensor is one of a backbone.
+fn belongs(tensor: &str, backbone: &str) -> bool {
+    tensor.strip_prefix(backbone).is_some_and(|rest| rest.starts_with('/'))
+}
+
+impl Sensitivity {
+    /// Reads what `quantize --layers` wrote.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds something else.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is not what `quantize --layers` writes", path.display()))
+    }
+
+    /// The layers of a backbone, the costliest for it first.
+    pub fn layers_of<'a>(&'a self, backbone: &str) -> Vec<&'a Layer> {
+        let mut layers: Vec<&Layer> = self.layers.iter().filter(|layer| belongs(&layer.name, backbone)).collect();
+        layers.sort_by(|a, b| b.own.both.total_cmp(&a.own.both));
+        layers
+    }
+}
+
+/// The network with tensors, and the convolutions that make them, rounded to what 8 bits hold.
+fn round(network: &ModelProto, tensors: &[&Name], what: What, calibration: &Calibration) -> anyhow::Result<ModelProto> {
     let mut network = network.clone();
     let graph = network.graph.as_mut().context("the model has no graph")?;
+    for tensor in tensors {
+        if what != What::Activations {
+            round_weights(graph, tensor, calibration)?;
+        }
+        if what != What::Weights {
+            round_tensor(graph, tensor, *calibration.ranges.get(*tensor).context("it has no range")?)?;
+        }
+    }
+    Ok(network)
+}
+
+/// Rounds weights and biases of the convolutions that make a tensor.
+fn round_weights(graph: &mut GraphProto, tensor: &str, calibration: &Calibration) -> anyhow::Result<()> {
     let maker = maker(graph, tensor)?.clone();
     // A convolution that is only rounded as a part of a sum counts with that.
     let parts = maker.input.iter().filter(|input| maker.op_type == "Add" && !calibration.ranges.contains_key(*input));
@@ -65,8 +186,7 @@ fn round_one(network: &ModelProto, tensor: &str, calibration: &Calibration) -> a
         set(graph, &conv.input[1], &integers.rounded_weight())?;
         set(graph, &conv.input[2], &integers.rounded_bias())?;
     }
-    round_tensor(graph, tensor, *calibration.ranges.get(tensor).context("it has no range")?)?;
-    Ok((network, maker.op_type))
+    Ok(())
 }
 
 /// What makes a tensor, looking through its activation.
@@ -116,25 +236,64 @@ mod tests {
         let mut calibration = calibrated(&network, &image);
         let expected = vec![Network::load(network.clone(), Options::SINGLE_THREADED).unwrap().run(&image).unwrap().remove(0)];
         let pictures = Pictures { tensors: vec![image] };
-        let layers = measure(&network, &calibration, &pictures, &expected).unwrap();
+        let measured = |calibration: &Calibration| measure(&network, calibration, &pictures, &expected, &[]).unwrap().1;
+        let layers = measured(&calibration);
         let made = |name: &str| layers.iter().find(|layer| layer.name == name).unwrap();
         assert_eq!((made("stem/relu").operator.as_str(), made("sum/relu").operator.as_str()), ("Conv", "Add"));
         assert!(layers.iter().all(|layer| layer.feature_error > 0.0 && layer.feature_error < 0.02), "{layers:?}");
         // The branch's weights are rounded where its sum is.
-        let (rounded, _) = round_one(&network, "sum/relu", &calibration).unwrap();
-        let weights = |model: &ModelProto| {
-            let constants = &model.graph.as_ref().unwrap().initializer;
-            constants.iter().find(|constant| constant.name == "branch/weight").unwrap().raw_data.clone()
+        let sum = "sum/relu".to_owned();
+        let weights = |what: Option<What>| {
+            let rounded = what.map_or_else(|| network.clone(), |what| round(&network, &[&sum], what, &calibration).unwrap());
+            let constants = rounded.graph.unwrap().initializer;
+            constants.into_iter().find(|constant| constant.name == "branch/weight").unwrap().raw_data
         };
-        assert_ne!(weights(&rounded), weights(&network));
+        assert_ne!(weights(Some(What::Both)), weights(None));
+        assert_eq!(weights(Some(What::Weights)), weights(Some(What::Both)));
+        assert_eq!(weights(Some(What::Activations)), weights(None));
         calibration.ranges.get_mut("sum/relu").unwrap().scale *= 30.0;
-        let coarser = measure(&network, &calibration, &pictures, &expected).unwrap();
-        assert!(
-            coarser[0].name == "sum/relu" && coarser[0].feature_error > 3.0 * made("sum/relu").feature_error,
-            "{coarser:?}"
-        );
+        let coarser = measured(&calibration);
+        let first = made("sum/relu");
+        assert!(coarser[0].name == "sum/relu" && coarser[0].feature_error > 3.0 * first.feature_error, "{coarser:?}");
+        assert!(coarser[0].own.activations > 3.0 * first.own.activations, "{coarser:?}");
+        assert_eq!(coarser[0].own.weights, first.own.weights, "its weights are as fine as before");
         // All but the one that reads it, whose bias is in steps of it.
         let mut others = coarser[1..].iter().filter(|layer| layer.name != "depthwise/relu6");
         assert!(others.all(|layer| *layer == *made(&layer.name)), "the other layers are rounded as before: {coarser:?}");
+    }
+
+    #[test]
+    fn a_backbone_is_rounded_whole_and_its_own_features_count() {
+        let (mut network, image) = (small_network(), image());
+        let calibration = calibrated(&network, &image);
+        let run = |network: &ModelProto| Network::load(network.clone(), Options::SINGLE_THREADED).unwrap().run(&image).unwrap();
+        let expected = vec![run(&network).remove(0)];
+        // The last layer as a backbone of its own: it makes the second half of the features.
+        let graph = network.graph.as_mut().unwrap();
+        let renamed = |name: &mut String| {
+            if name == "depthwise/relu6" {
+                *name = "last/relu6".into();
+            }
+        };
+        graph.node.iter_mut().for_each(|node| node.input.iter_mut().chain(&mut node.output).for_each(renamed));
+        let mut calibration = calibration;
+        let range = calibration.ranges.remove("depthwise/relu6").unwrap();
+        calibration.ranges.insert("last/relu6".into(), range);
+        let pictures = Pictures { tensors: vec![image.clone()] };
+        let (backbones, layers) = measure(&network, &calibration, &pictures, &expected, &[("last", 8..16)]).unwrap();
+        let last = layers.iter().find(|layer| layer.name == "last/relu6").unwrap();
+        assert_eq!((backbones.len(), backbones[0].name.as_str()), (1, "last"));
+        assert_eq!(backbones[0].errors, last.own, "it has one layer");
+        assert!(last.own.both > last.feature_error, "the first half, which it does not touch, dilutes it: {last:?}");
+        let sensitivity = Sensitivity {
+            network_sha256: "x".into(),
+            estimator: "mse".into(),
+            equalised: false,
+            pictures: 1,
+            backbones,
+            layers: layers.clone(),
+        };
+        assert_eq!(sensitivity.layers_of("last"), [last]);
+        assert!(sensitivity.layers_of("las").is_empty(), "a name is no prefix of another");
     }
 }

@@ -44,6 +44,11 @@ pub struct Data {
     pub conditions: Vec<Condition>,
     /// Door openings by strangers, by category.
     pub doors: Vec<Door>,
+    /// The same where the gate was trained without the category.
+    pub left_out: Vec<Door>,
+    /// Pets that may enter, each before a head that was trained without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub let_in: Option<Door>,
     /// How fast other back ends are.
     pub backends: Vec<Backend>,
     /// What somebody needs to repeat this.
@@ -365,8 +370,10 @@ pub struct Int8 {
     pub estimators: Vec<Estimator>,
     /// What `error` of a layer measures, as in `relative error of the layer's output`.
     pub error_of: String,
-    /// Layers in order of the network.
+    /// Layers, in any order.
     pub layers: Vec<Layer>,
+    /// Each backbone rounded whole, by its name; what is measured is the same.
+    pub backbones: Vec<Layer>,
     /// Time of an inference.
     pub speed: Vec<Speed>,
 }
@@ -396,8 +403,16 @@ pub struct Estimator {
 pub struct Layer {
     /// Its name in the graph.
     pub name: String,
-    /// Its error, not negative; see [`Int8::error_of`].
+    /// The backbone that it is in; empty where there is one only.
+    pub backbone: String,
+    /// Its error, a share that is not negative; see [`Int8::error_of`].
     pub error: f64,
+    /// The same with only its weights in eight bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<f64>,
+    /// The same with only what it makes in eight bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activations: Option<f64>,
 }
 
 /// Time of an inference on one machine, in milliseconds.
@@ -433,13 +448,13 @@ pub struct Condition {
     pub negatives_accepted: Option<f64>,
 }
 
-/// Events of one category of strangers before the door.
+/// Events of one category before the door.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Door {
     /// The category.
     pub name: String,
-    /// Events, all without an animal that may enter.
+    /// Events: visits.
     pub events: u64,
     /// How many of them opened the door.
     pub openings: u64,

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::chart::{Axis, Mark, Row, Tracks, colour, key};
-use super::format::{ABSENT, number, percent, percent_or_absent, short, spread, tick};
+use super::format::{ABSENT, number, percent, percent_or_absent, percent_short, short, spread, tick};
 use super::{Backend, Data, Estimator, Int8, Layer, Section, Speed, figure};
 
 /// So many layers are shown; the others are folded away.
@@ -33,7 +33,7 @@ pub fn int8(data: &Data) -> Option<Section> {
         dl class="inline" { @for (name, value) in facts.iter().flatten() { div { dt { (name) } dd { (value) } } } }
         @if !int8.speed.is_empty() { (speed(&int8.speed)) }
         @if !int8.estimators.is_empty() { (estimators(&int8.estimators)) }
-        @if !int8.layers.is_empty() { (layers(&int8.layers, &int8.error_of)) }
+        @if !int8.layers.is_empty() { (layers(int8)) }
     };
     Some(Section { id: "int8", title: "Eight bits", lead, body })
 }
@@ -108,24 +108,42 @@ fn estimators(estimators: &[Estimator]) -> Markup {
     figure("Ways to choose the ranges of activations that were tried.", &table)
 }
 
-fn layers(layers: &[Layer], error_of: &str) -> Markup {
-    let mut sorted: Vec<&Layer> = layers.iter().filter(|l| l.error.is_finite()).collect();
+/// A chart for each backbone, on one axis.
+fn layers(int8: &Int8) -> Markup {
+    let finite: Vec<&Layer> = int8.layers.iter().filter(|l| l.error.is_finite()).collect();
+    let axis = Axis::linear(0.0, finite.iter().map(|l| l.error).fold(0.0, f64::max), percent_short);
+    let mut backbones: Vec<&str> = vec![];
+    for layer in &finite {
+        if !backbones.contains(&&layer.backbone[..]) {
+            backbones.push(&layer.backbone);
+        }
+    }
+    html! { @for backbone in backbones { (of_backbone(int8, backbone, &finite, &axis)) } }
+}
+
+fn of_backbone(int8: &Int8, backbone: &str, layers: &[&Layer], axis: &Axis) -> Markup {
+    let mut sorted: Vec<&Layer> = layers.iter().copied().filter(|l| l.backbone == backbone).collect();
     sorted.sort_by(|a, b| b.error.total_cmp(&a.error));
-    let highest = sorted.first().map_or(0.0, |l| l.error);
-    let axis = Axis::linear(0.0, highest, tick);
+    let parts = sorted.iter().any(|l| l.weights.is_some() || l.activations.is_some());
+    let mut columns = vec!["error"];
+    columns.extend(parts.then_some(["weights", "activations"]).into_iter().flatten());
     let table = |layers: &[&Layer]| {
-        let row = |l: &&Layer| Row {
-            name: html! { span class="code" { (l.name) } },
-            marks: vec![Mark::Bar(l.error.max(0.0), colour(1))],
-            values: vec![short(l.error)],
-            strong: false,
+        let row = |l: &&Layer| {
+            let mut values = vec![percent(l.error, 2)];
+            values.extend([l.weights, l.activations].into_iter().filter(|_| parts).map(|part| percent_or_absent(part, 2)));
+            Row {
+                name: html! { span class="code" { (l.name) } },
+                marks: vec![Mark::Bar(l.error.max(0.0), colour(1))],
+                values,
+                strong: false,
+            }
         };
         Tracks {
             first: "Layer",
-            axis: &axis,
+            axis,
             axis_name: "",
-            columns: vec!["error"],
-            stacks: false,
+            columns: columns.clone(),
+            stacks: parts,
             band: None,
             line: None,
             rows: layers.iter().map(row).collect(),
@@ -133,8 +151,21 @@ fn layers(layers: &[Layer], error_of: &str) -> Markup {
         .render()
     };
     let (shown, folded) = sorted.split_at(sorted.len().min(LAYERS));
-    let of = if error_of.is_empty() { "error" } else { error_of };
-    let caption = format!("The layers that suffer most in eight bits: {of}, of {} layers.", layers.len());
+    let of = if int8.error_of.is_empty() { "error" } else { &int8.error_of };
+    let name = if backbone.is_empty() { String::new() } else { format!(" of {backbone}") };
+    let whole = int8.backbones.iter().find(|whole| whole.name == backbone && whole.error.is_finite()).map(|whole| {
+        format!(
+            " All of them together: {} (weights alone {}, activations alone {}).",
+            percent(whole.error, 2),
+            percent_or_absent(whole.weights, 2),
+            percent_or_absent(whole.activations, 2)
+        )
+    });
+    let caption = format!(
+        "The layers{name} that suffer most in eight bits, one at a time: {of}, of {} layers.{}",
+        sorted.len(),
+        whole.unwrap_or_default()
+    );
     let body = html! {
         (table(shown))
         @if !folded.is_empty() { details { summary { "The other " (folded.len()) " layers" } (table(folded)) } }

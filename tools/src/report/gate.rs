@@ -216,12 +216,48 @@ fn histogram(scores: &Histogram, gate: &Gate) -> Markup {
 }
 
 pub fn doors(data: &Data) -> Option<Section> {
-    let doors: Vec<&Door> = data.doors.iter().filter(|d| d.events > 0).collect();
+    let (events, openings, body) = openings(&data.doors, "Strangers")?;
+    let lead = format!("Before a door that should stay shut, {}.", rate(events, openings));
+    Some(Section { id: "doors", title: "Doors opened by strangers", lead, body })
+}
+
+/// Strangers before gates that have seen none of their category.
+pub fn left_out(data: &Data) -> Option<Section> {
+    let (events, openings, body) = openings(&data.left_out, "Strangers, left out")?;
+    let pets = data.let_in.as_ref().filter(|pets| pets.events > 0).map(|pets| {
+        let interval = clopper_pearson(pets.openings, pets.events);
+        let [low, high] = [interval.low, interval.high].map(|share| percent(share, 1));
+        let share = percent(pets.openings as f64 / pets.events as f64, 1);
+        format!(" Of {} visits of pets that no head had seen, {share} opened it ({low} to {high}).", count(pets.events))
+    });
+    let lead = format!(
+        "Before gates that were trained without the stranger's category, {}.{}",
+        rate(events, openings),
+        pets.unwrap_or_default()
+    );
+    Some(Section { id: "left-out", title: "Doors opened by strangers nobody thought of", lead, body })
+}
+
+fn thousand(openings: u64, events: u64) -> f64 {
+    1000.0 * openings as f64 / events as f64
+}
+
+fn rate(events: u64, openings: u64) -> String {
+    format!(
+        "{} of {} events opened it: {} in 1,000, and at most {} at 95\u{202f}% confidence",
+        count(openings),
+        count(events),
+        short(thousand(openings, events)),
+        short(1000.0 * clopper_pearson(openings, events).high)
+    )
+}
+
+/// All events, all openings, and the chart of the categories that have events.
+fn openings(doors: &[Door], first: &str) -> Option<(u64, u64, Markup)> {
+    let doors: Vec<&Door> = doors.iter().filter(|d| d.events > 0).collect();
     if doors.is_empty() {
         return None;
     }
-    let (events, openings) = doors.iter().fold((0, 0), |(e, o), d| (e + d.events, o + d.openings));
-    let thousand = |openings: u64, events: u64| 1000.0 * openings as f64 / events as f64;
     let bound = |d: &Door| 1000.0 * clopper_pearson(d.openings, d.events).high;
     let axis = Axis::linear(0.0, doors.iter().map(|d| bound(d)).fold(0.0, f64::max), tick);
     let row = |d: &&Door| Row {
@@ -234,7 +270,7 @@ pub fn doors(data: &Data) -> Option<Section> {
         strong: false,
     };
     let tracks = Tracks {
-        first: "Strangers",
+        first,
         axis: &axis,
         axis_name: "openings in 1,000 events",
         columns: vec!["openings", "events", "in 1,000", "at most"],
@@ -243,18 +279,12 @@ pub fn doors(data: &Data) -> Option<Section> {
         line: None,
         rows: doors.iter().map(row).collect(),
     };
-    let lead = format!(
-        "Before a door that should stay shut, {} of {} events opened it: {} in 1,000, and at most {} at 95\u{202f}% confidence.",
-        count(openings),
-        count(events),
-        short(thousand(openings, events)),
-        short(1000.0 * clopper_pearson(openings, events).high)
-    );
     let body = figure(
         "An event is a whole visit, decided by several frames. Lines are exact intervals at 95\u{202f}% confidence (Clopper and Pearson).",
         &tracks.render(),
     );
-    Some(Section { id: "doors", title: "Doors opened by strangers", lead, body })
+    let (events, openings) = doors.iter().fold((0, 0), |(e, o), d| (e + d.events, o + d.openings));
+    Some((events, openings, body))
 }
 
 pub fn conditions(data: &Data) -> Option<Section> {

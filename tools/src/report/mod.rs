@@ -90,6 +90,7 @@ fn sections(data: &Data) -> Vec<Section> {
         pictures::section(data),
         gate::gate(data),
         gate::doors(data),
+        gate::left_out(data),
         gate::conditions(data),
         calibration::section(data),
         engine::int8(data),

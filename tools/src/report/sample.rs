@@ -91,6 +91,8 @@ pub fn data(classes: usize) -> Data {
         int8: Some(int8(&mut dice)),
         conditions: conditions(),
         doors: doors(),
+        left_out: doors().into_iter().map(|door| Door { openings: 3 * door.openings, ..door }).collect(),
+        let_in: Some(Door { name: "pets".into(), events: 739, openings: 713 }),
         backends: backends(),
         reproduction: Some(reproduction()),
     }
@@ -322,9 +324,16 @@ fn int8(dice: &mut Dice) -> Int8 {
         top1: Some(top1),
         chosen,
     };
-    let layer = |i: usize| Layer {
-        name: format!("{}/block{}/conv{}", if i < 53 { "resnet50" } else { "mobilenetv2" }, i / 3, i % 3),
-        error: 0.004 + 0.06 * dice.share().powi(4),
+    let error = |name: String, backbone: &str, error: f64| Layer {
+        name,
+        backbone: backbone.into(),
+        error,
+        weights: Some(0.3 * error),
+        activations: Some(0.9 * error),
+    };
+    let layer = |i: usize| {
+        let backbone = if i < 53 { "resnet50" } else { "mobilenetv2" };
+        error(format!("{backbone}/block{}/conv{}", i / 3, i % 3), backbone, 0.004 + 0.06 * dice.share().powi(4))
     };
     let speed = |machine: &str, fp32, int8| Speed { machine: machine.into(), fp32_ms: Some(fp32), int8_ms: Some(int8) };
     Int8 {
@@ -338,6 +347,7 @@ fn int8(dice: &mut Dice) -> Int8 {
         ],
         error_of: "relative error of the layer's output".into(),
         layers: (0..106).map(layer).collect(),
+        backbones: vec![error("resnet50".into(), "resnet50", 0.031), error("mobilenetv2".into(), "mobilenetv2", 0.117)],
         speed: vec![
             speed("Raspberry Pi 4 (NEON)", 1240.0, 371.0),
             speed("Raspberry Pi 5 (dotprod)", 486.0, 92.4),

@@ -132,16 +132,24 @@ impl<'a> Bench<'a> {
         let fitted = fitted.filter(|fitted| fitted.unseen.len() == everything.len()).context(
             "a class is too small for cross-validation: each needs two pictures at least that do not show nearly the same",
         )?;
-        let odds = self.gate(&fitted, None).odds;
-        let mut unseen = OutOfFold { breed: vec![vec![]; everything.len()], pet: vec![0.0; everything.len()] };
-        for (picture, breed, pair) in &fitted.unseen {
-            unseen.pet[*picture] = odds.score(*pair);
-            if self.examples.is_pet(*picture) {
-                unseen.breed[*picture].clone_from(breed);
-            }
+        let (head, _, unseen) = self.head_of(knowledge, &fitted, None);
+        Ok((head, fitted.shrinkage, unseen))
+    }
+
+    /// The head that was fitted, its gate without one category of negatives if so wanted; with what heads without the picture's fold
+    /// say of the pictures that it was fitted to, pets first in their order, and the classes of these pets.
+    pub fn head_of(&self, knowledge: Knowledge, fitted: &Fitted, without: Option<usize>) -> (BestHead, Vec<usize>, OutOfFold) {
+        let odds = self.gate(fitted, without).odds;
+        let left_out = |picture: usize| without.is_some() && self.examples.category(picture) == without;
+        let mut known: Vec<_> = fitted.unseen.iter().filter(|(picture, ..)| !left_out(*picture)).collect();
+        known.sort_by_key(|(picture, ..)| *picture);
+        let mut unseen = OutOfFold { breed: vec![], pet: vec![] };
+        for (picture, breed, pair) in &known {
+            unseen.pet.push(odds.score(*pair));
+            unseen.breed.push(if self.examples.is_pet(*picture) { breed.clone() } else { vec![] });
         }
-        let breed = self.table.layer(&fitted.discriminant);
-        Ok((BestHead { knowledge, breed, odds }, fitted.shrinkage, unseen))
+        let classes = known.iter().filter_map(|(picture, ..)| self.examples.classes.get(*picture).copied()).collect();
+        (BestHead { knowledge, breed: self.table.layer(&fitted.discriminant), odds }, classes, unseen)
     }
 }
 
@@ -260,6 +268,28 @@ mod tests {
         }
         assert_eq!(gate(&examples, Some(1)), without);
         assert_ne!(gate(&examples, None), with);
+    }
+
+    #[test]
+    fn a_head_is_calibrated_on_what_its_gate_was_fitted_to() {
+        let (examples, knowledge) = (examples(), knowledge());
+        let folds = examples.folds(1);
+        let bench = Bench::new(&examples, &knowledge, &[]);
+        let all: Vec<usize> = (0..examples.len()).collect();
+        let fitted = bench.fit(&all, &folds).unwrap();
+        let (whole, classes, unseen) = bench.head_of(knowledge.clone(), &fitted, None);
+        let (head, _, of_head) = bench.head(knowledge.clone(), &folds).unwrap();
+        assert_eq!((&whole, &classes, &unseen.breed, &unseen.pet), (&head, &examples.classes, &of_head.breed, &of_head.pet));
+        // The second category is the last: what remains is the beginning, but for the gate's answers.
+        let (other, classes, unseen) = bench.head_of(knowledge.clone(), &fitted, Some(1));
+        assert_eq!((&classes, &unseen.breed[..]), (&examples.classes, &of_head.breed[..75]));
+        assert_eq!((unseen.pet.len(), other.odds), (75, bench.gate(&fitted, Some(1)).odds));
+        assert_eq!(other.breed, whole.breed, "no breed rests on a negative");
+        // Fitted to four folds only: nothing of the fifth.
+        let rest: Vec<usize> = all.iter().copied().filter(|&i| folds[i] != 0).collect();
+        let (_, classes, unseen) = bench.head_of(knowledge, &bench.fit(&rest, &folds).unwrap(), None);
+        let pets: Vec<usize> = rest.iter().filter_map(|&i| examples.classes.get(i).copied()).collect();
+        assert_eq!((&classes, unseen.pet.len(), unseen.breed.len()), (&pets, rest.len(), rest.len()));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use pawgate::model::Gate;
 use pawgate::model::metadata::{MAX_NEGATIVES_ACCEPTED, MIN_ACCEPT};
 
 use super::linear::argmax;
-use super::{Examples, OutOfFold, Recipe};
+use super::{OutOfFold, Recipe};
 
 /// Share of the pets that the gate should accept. Above the 98 % that is promised, because unseen pictures do worse than
 /// those the threshold was chosen on.
@@ -34,15 +34,15 @@ pub struct Calibration {
     pub top1: f64,
 }
 
-/// Calibrates both outputs on `unseen` and chooses the gate's thresholds.
+/// Calibrates both outputs on `unseen`, in which pets of `classes` come first, and chooses the gate's thresholds.
 ///
 /// # Errors
 /// When a logit is not finite, or the gate cannot tell pets from the rest.
-pub fn calibrate(recipe: Recipe, examples: &Examples, unseen: &OutOfFold) -> anyhow::Result<Calibration> {
+pub fn calibrate(recipe: Recipe, classes: &[usize], unseen: &OutOfFold) -> anyhow::Result<Calibration> {
     let finite = unseen.pet.iter().chain(unseen.breed.iter().flatten()).all(|logit| logit.is_finite());
     ensure!(finite, "training diverged (a logit is not finite): lower --learning-rate");
-    let pets = examples.classes.len();
-    let is_pet: Vec<bool> = (0..examples.len()).map(|i| examples.is_pet(i)).collect();
+    let pets = classes.len();
+    let is_pet: Vec<bool> = (0..unseen.pet.len()).map(|i| i < pets).collect();
     let breed_logits: Vec<&[f32]> = unseen.breed[..pets].iter().map(Vec::as_slice).collect();
     let pet_temperature = binary_temperature(&unseen.pet, &is_pet);
     let probability = |logit: &f32| 1.0 / (1.0 + (-logit / pet_temperature).exp());
@@ -56,8 +56,8 @@ pub fn calibrate(recipe: Recipe, examples: &Examples, unseen: &OutOfFold) -> any
         gate.negatives_accepted * 100.0,
         gate.accept
     );
-    let right = breed_logits.iter().zip(&examples.classes).filter(|(row, class)| argmax(row) == **class).count();
-    let breed_temperature = breed_temperature(recipe, &breed_logits, &examples.classes);
+    let right = breed_logits.iter().zip(classes).filter(|(row, class)| argmax(row) == **class).count();
+    let breed_temperature = breed_temperature(recipe, &breed_logits, classes);
     Ok(Calibration { breed_temperature, pet_temperature, gate, top1: right as f64 / pets as f64 })
 }
 
@@ -221,20 +221,12 @@ mod tests {
 
     #[test]
     fn a_gate_that_has_learnt_nothing_is_refused() {
-        let examples = Examples {
-            views: vec![vec![vec![0.0]]; 20],
-            door: vec![],
-
-            classes: (0..10).map(|i| i % 2).collect(),
-            strata: vec![0; 20],
-            groups: (0..20).collect(),
-            class_count: 2,
-        };
+        let classes: Vec<usize> = (0..10).map(|i| i % 2).collect();
         let breed = |i: usize| if i < 10 { vec![1.0, -1.0] } else { vec![] };
         let unseen = |pet: fn(usize) -> f32| OutOfFold { breed: (0..20).map(breed).collect(), pet: (0..20).map(pet).collect() };
-        let sharp = calibrate(Recipe::Paper, &examples, &unseen(|i| if i < 10 { 3.0 } else { -3.0 })).unwrap();
+        let sharp = calibrate(Recipe::Paper, &classes, &unseen(|i| if i < 10 { 3.0 } else { -3.0 })).unwrap();
         assert_eq!((sharp.gate.pets_accepted, sharp.gate.negatives_accepted, sharp.top1), (1.0, 0.0, 0.5));
-        let error = |pet| calibrate(Recipe::Paper, &examples, &unseen(pet)).unwrap_err().to_string();
+        let error = |pet| calibrate(Recipe::Paper, &classes, &unseen(pet)).unwrap_err().to_string();
         assert!(error(|i| (i % 10) as f32 - 5.0).contains("no use"), "pets and negatives look the same");
         assert!(error(|_| f32::NAN).contains("diverged"));
     }
