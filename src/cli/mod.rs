@@ -6,12 +6,14 @@ mod bench;
 mod camera_feed;
 mod check;
 mod classify;
+mod completions;
 mod demo;
 mod enroll;
 mod events;
 mod files;
 mod forget;
 mod individuals;
+mod man;
 mod replay;
 mod run;
 mod safe_state;
@@ -69,6 +71,11 @@ enum Command {
     Individuals(individuals::Args),
     /// Check a configuration, and whether model and rules fit together.
     Check(check::Args),
+    /// Write the completions of a shell to standard output.
+    Completions(completions::Args),
+    /// Write the manual page to standard output, or all of them into a folder.
+    #[command(hide = true)]
+    Man(man::Args),
 }
 
 /// Exit codes of every subcommand. Whoever waits for a program (a script, systemd) relies on them: a number keeps its meaning.
@@ -143,6 +150,8 @@ impl Cli {
             Command::Forget(args) => forget::run(&args, &mut out),
             Command::Individuals(args) => individuals::run(&args, &mut out),
             Command::Check(args) => check::run(&args, &mut out),
+            Command::Completions(args) => completions::run(&args, &mut out),
+            Command::Man(args) => man::run(&args, &mut out),
         };
         let result = result.and_then(|exit| {
             out.flush()?;
