@@ -174,3 +174,44 @@ fn what_cannot_be_seen_is_unknown() {
         assert!(["too dark", "no contrast"].contains(&line["reason"].as_str().unwrap()), "{line}");
     }
 }
+
+#[test]
+fn every_subcommand_is_completed_in_every_shell() {
+    let help = text(&pawgate(&[&"--help"]).stdout);
+    let commands: Vec<_> =
+        help.lines().filter_map(|l| l.strip_prefix("  ")?.split_once("  ")).map(|(name, _)| name.trim()).collect();
+    assert!(commands.contains(&"safe-state") && commands.contains(&"completions"), "{help}");
+    for shell in ["bash", "zsh", "fish"] {
+        let output = pawgate(&[&"completions", &shell]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let script = text(&output.stdout);
+        for name in commands.iter().filter(|name| !name.starts_with('-')) {
+            assert!(script.contains(name), "{shell}: {name}");
+        }
+    }
+    assert_eq!(pawgate(&[&"completions", &"csh"]).status.code(), Some(2));
+}
+
+#[test]
+fn the_manual_has_a_page_for_each_subcommand() {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("pages");
+    let output = pawgate(&[&"man", &"--out", &pages]);
+    assert!(output.status.success() && output.stdout.is_empty(), "{}", text(&output.stderr));
+    let run = std::fs::read_to_string(pages.join("pawgate-run.1")).unwrap();
+    assert!(run.contains(".TH pawgate-run 1") && run.contains("simulate"), "{run}");
+    let all: Vec<_> = std::fs::read_dir(&pages).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(!all.iter().any(|name| name.contains("help") || name.contains("camera-feed")), "{all:?}");
+    // The page that names the others is the one on standard output.
+    let page = text(&pawgate(&[&"man"]).stdout);
+    assert_eq!(page, std::fs::read_to_string(pages.join("pawgate.1")).unwrap());
+    for name in all.iter().filter(|name| *name != "pawgate.1") {
+        assert!(page.contains(&name.trim_end_matches(".1").replace('-', "\\-")), "{name}: {page}");
+    }
+
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let output = pawgate(&[&"man", &"--out", &file]);
+    let complaint = text(&output.stderr);
+    assert!(output.status.code() == Some(4) && complaint.contains("cannot write manual pages into"), "{complaint}");
+}

@@ -6,6 +6,7 @@ mod bench;
 mod camera_feed;
 mod check;
 mod classify;
+mod completions;
 mod demo;
 mod display;
 mod doctor;
@@ -14,6 +15,7 @@ mod events;
 mod files;
 mod forget;
 mod individuals;
+mod man;
 mod replay;
 mod run;
 mod safe_state;
@@ -75,6 +77,11 @@ enum Command {
     Doctor(doctor::Args),
     /// Show every screen on the display, or as pictures.
     Display(display::Args),
+    /// Write the completions of a shell to standard output.
+    Completions(completions::Args),
+    /// Write the manual page to standard output, or all of them into a folder.
+    #[command(hide = true)]
+    Man(man::Args),
 }
 
 /// Exit codes of every subcommand. Whoever waits for a program (a script, systemd) relies on them: a number keeps its meaning.
@@ -151,6 +158,8 @@ impl Cli {
             Command::Check(args) => check::run(&args, &mut out),
             Command::Doctor(args) => doctor::run(&args, &mut out),
             Command::Display(args) => display::run(&args, &mut out),
+            Command::Completions(args) => completions::run(&args, &mut out),
+            Command::Man(args) => man::run(&args, &mut out),
         };
         let result = result.and_then(|exit| {
             out.flush()?;
