@@ -22,6 +22,12 @@ drive() {
 # Presses the button; it counts once it has been seen released.
 unlock() { sleep 1; drive 2 1; await "the button unlocks" '[ "$(level 1)" = 1 ]'; drive 2 0; sleep 0.2; }
 locked_and_well() { [ "$(level 1)" = 0 ] && pawgate status >/dev/null || { pawgate status || true; fail "locked and without a fault"; }; }
+# doctor says this, a line each, and nothing else that is wrong but the clock, which nobody keeps here.
+well() {
+  pawgate doctor >doctor || true
+  ! grep '^WRONG' doctor | grep -v '^WRONG  clock ' || { cat doctor; fail "doctor finds something wrong"; }
+  for line in "$@"; do grep "^$line" doctor || { cat doctor; fail "doctor says: $line"; }; done
+}
 # A drop-in for the unit.
 settings() {
   mkdir -p /etc/systemd/system/pawgate.service.d
