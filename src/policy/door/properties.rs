@@ -429,6 +429,27 @@ fn a_jam_is_over_where_the_sensor_finds_the_latch_locked_and_asks_for_a_new_deci
     assert_eq!((jam.step.state.latch(), jam.step.state.not_before()), (Some(Position::Locked), jam.now));
 }
 
+/// Another: the lock waits for the least interval when a fault comes and goes, and then for the opening to be free.
+#[test]
+fn a_fault_that_is_over_gives_an_open_door_no_more_time() {
+    let settings = Settings {
+        open_for: Duration::from_secs(1),
+        max_open: Duration::from_secs(4),
+        min_interval: Duration::from_secs(3),
+        ..Settings::default()
+    };
+    let plain = |millis, event| (Duration::from_millis(millis), Seed::Plain(event));
+    let told = [
+        (Duration::from_secs(3), Seed::FreshAllow),
+        plain(500, Event::Fault(Fault::Camera)),
+        plain(0, Event::Obstructed(Sensor::Beam)),
+        plain(1000, Event::Cleared(Fault::Camera)),
+    ];
+    let all = play(&settings, &told);
+    assert!(all.iter().any(Taken::unlocks));
+    never_open_too_long(&settings, &all).unwrap();
+}
+
 proptest! {
     #![proptest_config(config())]
 

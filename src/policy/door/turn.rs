@@ -194,7 +194,10 @@ impl Turn<'_> {
         }
         let over = safe && !self.state.faults.want_safe_state();
         if over && self.state.latch == Some(Position::Unlocked) && self.state.opening.is_none() {
-            let limit = self.now + self.settings.max_open;
+            // It waits for the least interval since it was opened for somebody, and a fault gives that no more time; one that the fault
+            // itself has unlocked closes from now on.
+            let opened = self.state.moved.filter(|_| self.settings.safe_state == SafeState::Locked);
+            let limit = opened.unwrap_or(self.now) + self.settings.max_open;
             self.state.opening = Some(Opening { by: By::Nobody, until: self.now, limit, closing: true });
         }
     }
