@@ -252,7 +252,9 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>, ConfigError> {
     let refuse = |why: io::Error, hint| ConfigError::Unreadable { path: path.to_owned(), why, hint };
     let by_kind = |why: io::Error| {
         let hint = match why.kind() {
-            io::ErrorKind::NotFound => "write one (docs/examples has two) or name another with --config FILE",
+            io::ErrorKind::NotFound => {
+                "write one (/usr/share/doc/pawgate/examples or docs/examples has two) or name another with --config FILE"
+            }
             io::ErrorKind::PermissionDenied => "let the user that pawgate runs as read it",
             _ => "name a readable file with --config FILE",
         };

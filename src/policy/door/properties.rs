@@ -450,6 +450,17 @@ fn a_fault_that_is_over_gives_an_open_door_no_more_time() {
     never_open_too_long(&settings, &all).unwrap();
 }
 
+/// And one of a door that is open for no time at all: it was locked all the same, and older frames are void.
+#[test]
+fn frames_from_before_a_lock_are_void_even_if_it_came_in_the_step_of_the_opening() {
+    let none = Duration::ZERO;
+    let settings = Settings { open_for: none, max_open: none, min_interval: none, ..Settings::default() };
+    let told = [(1, Seed::FreshAllow), (0, Seed::Plain(Event::Nobody)), (0, Seed::Allow(Duration::from_millis(1)))];
+    let all = play(&settings, &told.map(|(millis, seed)| (Duration::from_millis(millis), seed)));
+    assert_eq!(all.iter().filter(|taken| taken.unlocks()).count(), 1);
+    unlocks_with_reason(&settings, &all).unwrap();
+}
+
 proptest! {
     #![proptest_config(config())]
 

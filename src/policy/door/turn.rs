@@ -193,11 +193,11 @@ impl Turn<'_> {
             self.state.tries = 0;
         }
         let over = safe && !self.state.faults.want_safe_state();
-        if over && self.state.latch == Some(Position::Unlocked) && self.state.opening.is_none() {
-            // It waits for the least interval since it was opened for somebody, and a fault gives that no more time; one that the fault
-            // itself has unlocked closes from now on.
-            let opened = self.state.moved.filter(|_| self.settings.safe_state == SafeState::Locked);
-            let limit = opened.unwrap_or(self.now) + self.settings.max_open;
+        // Where a fault unlocks, its end begins to lock. Elsewhere an unlocked latch without an opening is to be locked already, and waits
+        // for the least interval only: a fault that comes and goes gives the door no more time.
+        let unlocked = self.state.latch == Some(Position::Unlocked) && self.settings.safe_state == SafeState::Unlocked;
+        if over && unlocked && self.state.opening.is_none() {
+            let limit = self.now + self.settings.max_open;
             self.state.opening = Some(Opening { by: By::Nobody, until: self.now, limit, closing: true });
         }
     }
@@ -274,6 +274,10 @@ impl Turn<'_> {
         self.state.latch = Some(position);
         self.state.moved = Some(self.now);
         self.state.reached = false;
+        if position == Position::Locked {
+            // Also where it was opened in this very step, which no change of the phase would show.
+            self.state.not_before = self.now;
+        }
         self.actions.push(match position {
             Position::Locked => Action::Lock,
             Position::Unlocked => Action::Unlock,
