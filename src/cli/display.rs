@@ -65,7 +65,7 @@ fn kinds() -> [(&'static str, Settings); 3] {
     let tft = |panel, quarters| {
         let bus = PathBuf::new();
         let kind = st7789::St7789 { bus, mode3: false, panel, inverted: true, data: line(0), reset: None, light: None };
-        Settings { kind: Kind::St7789(kind), quarters, ..Settings::default() }
+        Settings { kind: Kind::St7789(Box::new(kind)), quarters, ..Settings::default() }
     };
     [
         ("ssd1306", Settings::default()),

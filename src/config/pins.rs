@@ -135,7 +135,7 @@ impl Pins {
                 let (reset, light) = (line("reset_line", &raw.reset_line), line("light_line", &raw.light_line));
                 let sizes = "\"240x240\", \"240x320\", \"240x280\", \"170x320\" and \"135x240\"";
                 let panel = panel(section, raw, [240, 240], st7789::Panel::of, sizes);
-                display::Kind::St7789(st7789::St7789 {
+                display::Kind::St7789(Box::new(st7789::St7789 {
                     bus: bus("/dev/spidev0.0"),
                     mode3: mode == 3,
                     inverted: raw.inverted.get().is_none_or(|&Flag(inverted)| inverted),
@@ -143,7 +143,7 @@ impl Pins {
                     reset,
                     light,
                     panel: panel?,
-                })
+                }))
             }
         };
         let off_after = section.within("off_after", &raw.off_after, seconds(300), seconds(5)..=seconds(30 * DAY));

@@ -47,7 +47,7 @@ pub enum Kind {
         size: ssd1306::Panel,
     },
     /// 16 bits a pixel, at SPI.
-    St7789(st7789::St7789),
+    St7789(Box<st7789::St7789>),
 }
 
 impl Default for Settings {

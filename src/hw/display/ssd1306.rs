@@ -252,8 +252,7 @@ mod tests {
         let mirrored = |turned| {
             let chip = Chip::new();
             Oled::init(Bus(Rc::clone(&chip)), 0x3C, DisplaySize128x64, turned, String::new()).unwrap();
-            let mirrored = chip.borrow().mirrored;
-            mirrored
+            chip.borrow().mirrored
         };
         let [usual, turned] = [mirrored(false), mirrored(true)];
         assert_eq!(turned, usual.map(|mirrored| !mirrored));
