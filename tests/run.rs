@@ -136,6 +136,28 @@ fn signal(child: &Child, name: &str) {
     assert!(status.success());
 }
 
+#[test]
+fn a_trial_leaves_nothing_in_the_configurations_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("feeder.toml");
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
+    let config = format!(
+        "[camera]\nsource = \"{}\"\n[feeder]\n[journal]\nfolder = \"journal\"\n[[rule]]\nname = \"cats\"\naction = \"dispense\"\n\
+         species = \"cat\"\nquota = {{ count = 1, per = \"day\" }}\n",
+        samples.display()
+    );
+    std::fs::write(&path, config).unwrap();
+    let args = ["run", "--simulate", "--config", path.to_str().unwrap(), "--json"];
+    // A day's only portion, twice.
+    for _ in 0..2 {
+        let output = pawgate(&args).output().unwrap();
+        assert!(output.status.success(), "{}", errors(&output));
+        let events = lines(&output);
+        assert!(events.iter().any(|event| event["event"] == "feeder" && event["rule"] == "cats"), "{events:#?}");
+    }
+    assert!(!folder.path().join("journal").exists());
+}
+
 const CONFIG: &str = "[camera]\nsource = \"SAMPLES\"\n[device]\ntime_zone = \"UTC\"\n[door]\n[journal]\nfolder = \"journal\"\n\
     [[rule]]\nname = \"cats\"\naction = \"allow\"\nspecies = \"cat\"\n";
 
@@ -152,7 +174,8 @@ fn a_broken_configuration_is_refused_at_the_start_and_on_reload() {
 
     std::fs::write(&path, &good).unwrap();
     let log = folder.path().join("events.jsonl");
-    let mut child = pawgate(&["run", "--simulate", "--config", &file, "--loop", "--json"])
+    let journal = folder.path().join("journal").display().to_string();
+    let mut child = pawgate(&["run", "--simulate", "--config", &file, "--journal", &journal, "--loop", "--json"])
         .stdout(std::fs::File::create(&log).unwrap())
         .spawn()
         .unwrap();
@@ -173,7 +196,6 @@ fn a_broken_configuration_is_refused_at_the_start_and_on_reload() {
     assert_eq!(last_state(&events), "locked", "{events:#?}");
 
     // What happened is in the journal, and can be explained.
-    let journal = folder.path().join("journal").display().to_string();
     let output = pawgate(&["events", "--journal", &journal, "--json", "--event", "decision"]).output().unwrap();
     assert!(output.status.success(), "{}", errors(&output));
     let allowed = lines(&output).into_iter().find(|e| e["decision"] == "allow").unwrap();

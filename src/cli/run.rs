@@ -49,7 +49,7 @@ pub(super) struct Args {
     /// Print one event a line as JSON.
     #[arg(long)]
     json: bool,
-    /// Keep the journal in this folder. Without it the journal of the configuration is used, and none with the built-in one.
+    /// Keep the journal in this folder. Without it the journal of the configuration is used, and none with --simulate.
     #[arg(long, value_name = "DIR")]
     journal: Option<PathBuf>,
     /// Write `pawgate status`'s file into this folder. systemd names it; without it and outside systemd, none is written.
@@ -65,6 +65,14 @@ pub(super) struct Args {
     inject: Option<Plan>,
     #[command(flatten)]
     model: ModelArgs,
+}
+
+impl Args {
+    /// Whether nothing may stay: what a simulated door opens for or a simulated feeder gives is no event of the real one, and must not
+    /// count for its limits.
+    fn is_trial(&self) -> bool {
+        self.simulate && self.pin.is_real() && self.journal.is_none()
+    }
 }
 
 /// A file in place of the latch's pin.
@@ -153,10 +161,11 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
     let opened = args.source.open(&ready.config, Arc::clone(&clock), &faults);
     let mut camera = opened.map_err(|e| Failure::new(Exit::Camera, e))?;
     let mut settings = ready.config.journal().clone();
-    if let Some(folder) = &args.journal {
-        settings.folder.clone_from(folder);
+    let scratch = args.is_trial().then(tempfile::tempdir).transpose().map_err(|e| Failure::new(Exit::Io, e))?;
+    if let Some(folder) = args.journal.as_deref().or(scratch.as_ref().map(|folder| folder.path())) {
+        settings.folder = folder.to_path_buf();
     }
-    let keeps = args.journal.is_some() || path.is_some();
+    let keeps = args.journal.is_some() || (path.is_some() && scratch.is_none());
     let journal = keeps.then(|| Journal::open(settings.clone(), faults.journal_clock(Arc::clone(&clock))));
     let ledger = ready.config.feeder().and_then(|_| open_ledger(&settings.folder, &*clock));
     let usage = journal.as_ref().map_or_else(Usage::default, |journal| restore(journal, &ready.config, &*clock));

@@ -21,7 +21,13 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
     let status = match std::fs::read(&path) {
         Ok(bytes) => parse(&bytes).map_err(|e| Failure::new(Exit::NotRunning, anyhow::anyhow!("{}: {e}", path.display())))?,
         Err(error) if error.kind() == ErrorKind::NotFound => return nobody(args, out),
-        Err(error) => return Err(Failure::new(Exit::NotRunning, anyhow::anyhow!("cannot read {}: {error}", path.display()))),
+        // It may well run.
+        Err(error) => {
+            return Err(Failure::new(
+                Exit::Partly,
+                anyhow::anyhow!("cannot read {} ({error}): ask with `sudo`", path.display()),
+            ));
+        }
     };
     // A process that was killed leaves its file behind.
     if !std::path::Path::new("/proc").join(status.pid.to_string()).exists() {

@@ -68,7 +68,7 @@ pub enum FileError {
         cause: String,
     },
     /// Anything else.
-    #[error("cannot use {} ({cause}): check that its folder exists and that this user may write there", path.display())]
+    #[error("cannot use {} ({cause}): check that its folder exists and that this user may write there; the service's own wants `sudo`", path.display())]
     Unavailable {
         /// The file.
         path: PathBuf,

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -241,6 +242,8 @@ impl Status {
 fn write(folder: &Path, status: &Status) -> std::io::Result<()> {
     let (path, temporary) = (folder.join(STATUS_FILE), folder.join(".status.json.new"));
     let mut file = std::fs::File::create(&temporary)?;
+    // Everybody may ask how it is, whatever the service's umask; the journal, with its pictures, stays closed.
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
     serde_json::to_writer(&mut file, status)?;
     file.write_all(b"\n")?;
     std::fs::rename(temporary, path)
@@ -346,6 +349,8 @@ mod tests {
         write(folder.path(), &status).unwrap();
         let read: Status = serde_json::from_slice(&std::fs::read(folder.path().join(STATUS_FILE)).unwrap()).unwrap();
         assert_eq!(read, status);
+        let mode = std::fs::metadata(folder.path().join(STATUS_FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o644, "whoever looks may ask");
         assert!(read.age() < 60.0);
     }
 }

@@ -92,6 +92,19 @@ pub(super) fn user(patient: &Patient<'_>) -> Finding {
     Finding::fine("user", format!("{USER} may use every device that is configured"))
 }
 
+/// Who asks: to an ordinary user, closed devices and files look like faults.
+pub(super) fn asker() -> Option<Finding> {
+    let id = rustix::process::geteuid();
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let service = entry(&passwd, USER).and_then(|user| user.get(2)?.parse::<u32>().ok());
+    (!id.is_root() && service != Some(id.as_raw())).then(|| {
+        Finding::note(
+            "asker",
+            "what is closed to you need not be closed to the service: `sudo pawgate doctor` sees as much as that does",
+        )
+    })
+}
+
 /// A line of /etc/passwd or /etc/group, by its name.
 fn entry<'t>(text: &'t str, name: &str) -> Option<Vec<&'t str>> {
     text.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.first() == Some(&name))

@@ -119,6 +119,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Failure> {
     let read = Config::read(&args.config);
     let config = read.as_ref().ok();
     let patient = Patient { config, running: running(&folder) };
+    machine::asker().map(&mut tell).transpose()?;
     let (model, classifier) = model(&args.model.or(config.and_then(Config::model)));
     tell(match &read {
         Ok(config) => configuration(config, classifier.as_ref()),
