@@ -174,7 +174,7 @@ struct QuantizeArgs {
     #[command(flatten)]
     calibration: CalibrationArgs,
     /// Keep the quantised backbones of this model, made from the same network, and only give it the head.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["estimator", "equalise", "sensitivity"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["estimator", "equalise", "reconstruct", "sensitivity"])]
     body: Option<PathBuf>,
     /// Write what `--sensitivity` finds as JSON, for `evaluate --sensitivity` and `report --sensitivity`.
     #[arg(long, value_name = "FILE", requires = "sensitivity")]
@@ -199,6 +199,9 @@ struct CalibrationArgs {
     /// Try also with the channels before depthwise convolutions stretched to their tensor's range.
     #[arg(long)]
     equalise: bool,
+    /// Try with the best of them to round weights for the sake of what layers make, in place of each to the nearest: ten minutes of two cores.
+    #[arg(long)]
+    reconstruct: bool,
     /// Use this range estimator instead of comparing all.
     #[arg(long, value_parser = parse_estimator, value_name = "minmax|percentile:P|mse|entropy")]
     estimator: Option<Estimator>,
@@ -418,15 +421,20 @@ fn quantize(
     let options = QuantizeOptions {
         estimators: args.estimator.map_or(Estimator::CANDIDATES.to_vec(), |e| vec![e]),
         equalise: args.equalise,
+        reconstruct: args.reconstruct,
         sensitivity: args.sensitivity,
     };
     let outcome = quantize::quantise(&model, &head, &calibration, &held_out, &options)?;
-    println!("range estimator      channels   feature error  score error  same breed   ({} held-out pictures)", held_out.len());
+    println!(
+        "range estimator      channels  weights         feature error  score error  same breed   ({} held-out pictures)",
+        held_out.len()
+    );
     for quality in &outcome.tried {
         let mark = if *quality == outcome.chosen { "  <- taken" } else { "" };
         let [error, scores, same] = [quality.feature_error, quality.score_error, quality.agreement].map(|share| share * 100.0);
         let channels = if quality.equalised { "equalised" } else { "as is" };
-        println!("{:<20} {channels:<9} {error:>12.3} % {scores:>10.3} % {same:>9.1} %{mark}", quality.estimator);
+        let weights = if quality.reconstructed { "reconstructed" } else { "nearest" };
+        println!("{:<20} {channels:<9} {weights:<13} {error:>12.3} % {scores:>10.3} % {same:>9.1} %{mark}", quality.estimator);
     }
     if let Some(sensitivity) = &outcome.sensitivity {
         print!("{}", evaluate::sensitivity_text(sensitivity));

@@ -353,8 +353,9 @@ fn estimators(quantisation: &serde_json::Value) -> Vec<report::Estimator> {
     let tried = quantisation["tried"].as_array().into_iter().flatten();
     let estimator = |tried: &serde_json::Value| {
         let channels = if tried["equalised"] == true { ", channels equalised" } else { "" };
+        let weights = if tried["reconstructed"] == true { ", weights reconstructed" } else { "" };
         Some(report::Estimator {
-            name: format!("{}{channels}", tried["estimator"].as_str()?),
+            name: format!("{}{channels}{weights}", tried["estimator"].as_str()?),
             chosen: tried["chosen"] == true,
             score_error: tried["score_error"].as_f64(),
             agreement: tried["agreement"].as_f64(),

@@ -3,6 +3,7 @@
 pub mod equalise;
 pub mod qdq;
 pub mod ranges;
+pub mod reconstruct;
 pub mod sensitivity;
 pub mod weights;
 
@@ -27,12 +28,14 @@ use ranges::{Affine, Estimator, Extremes, Histogram};
 use sensitivity::Sensitivity;
 
 /// What is measured of one estimator on pictures that were not calibrated on.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Quality {
     /// The estimator.
     pub estimator: Estimator,
     /// Whether channels before depthwise convolutions were equalised ([`equalise`]).
     pub equalised: bool,
+    /// Whether weights were rounded for the sake of the layers' outputs ([`reconstruct`]).
+    pub reconstructed: bool,
     /// Root of the summed squared difference of int8 and fp32 features, over that of the fp32 features.
     pub feature_error: f64,
     /// The same of the breed scores, each picture's mean taken off: what the estimator is chosen by, since the head does not weigh all
@@ -74,6 +77,8 @@ pub struct QuantizeOptions {
     pub estimators: Vec<Estimator>,
     /// Try each with equalised channels too ([`equalise`]), which takes twice the time.
     pub equalise: bool,
+    /// Try with the best of them whether rounding weights for the sake of the layers' outputs is better ([`reconstruct`]).
+    pub reconstruct: bool,
     /// Pictures to measure on what each layer costs by itself.
     pub sensitivity: usize,
 }
@@ -242,12 +247,12 @@ pub fn quantise(
             let calibration = qdq::Calibration {
                 ranges: choose_ranges(seen, estimator, &head.record.preprocess),
                 channel_means: seen.channel_means.clone(),
+                ..Default::default()
             };
-            let (mut graph, weights) = qdq::rewrite(network, &calibration)?;
-            head::add(&mut graph, head);
-            let model = graph.finish(vec![]);
+            let (model, weights) = with_head_of(network, &calibration, head)?;
             let found = embeddings(&model, held_out, "int8 features of held-out pictures")?;
-            let quality = compare(estimator, variant > 0, head, &expected, &found);
+            let what = Quality { estimator, equalised: variant > 0, ..Quality::default() };
+            let quality = compare(what, head, &expected, &found);
             log::info!("{estimator}: feature error {:.4}, score error {:.4}", quality.feature_error, quality.score_error);
             tried.push(quality);
             if best.as_ref().is_none_or(|(b, ..)| quality.score_error < b.score_error) {
@@ -255,12 +260,32 @@ pub fn quantise(
             }
         }
     }
-    let (chosen, variant, mut model, weights) = best.context("no estimator to try")?;
+    let (mut chosen, variant, mut model, mut weights) = best.context("no estimator to try")?;
     let (network, seen) = variants.swap_remove(variant);
+    let mut found = qdq::Calibration {
+        ranges: choose_ranges(&seen, chosen.estimator, &head.record.preprocess),
+        channel_means: seen.channel_means,
+        ..Default::default()
+    };
+    if options.reconstruct {
+        let nearest = found.clone();
+        reconstruct::reconstruct(&network, &mut found, calibration)?;
+        let (rewritten, summary) = with_head_of(&network, &found, head)?;
+        let features = embeddings(&rewritten, held_out, "int8 features of held-out pictures")?;
+        let quality = compare(Quality { reconstructed: true, ..chosen }, head, &expected, &features);
+        log::info!("reconstructed: feature error {:.4}, score error {:.4}", quality.feature_error, quality.score_error);
+        tried.push(quality);
+        if quality.score_error < chosen.score_error {
+            (chosen, model, weights) = (quality, rewritten, summary);
+        } else {
+            found = nearest;
+        }
+    }
     let quantisation = json!({
         "scheme": "QDQ, u8 activations per tensor, s8 weights per channel, biases corrected",
         "estimator": chosen.estimator,
         "equalised": chosen.equalised,
+        "reconstructed": chosen.reconstructed,
         "calibration_pictures": calibration.len(),
         "held_out_pictures": held_out.len(),
         "feature_error": chosen.feature_error,
@@ -269,6 +294,7 @@ pub fn quantise(
         "tried": tried.iter().map(|quality| json!({
             "estimator": quality.estimator.to_string(),
             "equalised": quality.equalised,
+            "reconstructed": quality.reconstructed,
             "feature_error": quality.feature_error,
             "score_error": quality.score_error,
             "agreement": quality.agreement,
@@ -282,14 +308,9 @@ pub fn quantise(
     let sensitivity = match options.sensitivity.min(held_out.len()) {
         0 => None,
         count => {
-            let calibration = qdq::Calibration {
-                ranges: choose_ranges(&seen, chosen.estimator, &head.record.preprocess),
-                channel_means: seen.channel_means,
-            };
             let pictures = Pictures { tensors: held_out.tensors[..count].to_vec() };
             let expected = &expected[..count];
-            let (backbones, layers) =
-                sensitivity::measure(&network, &calibration, &pictures, expected, &sensitivity::BACKBONES)?;
+            let (backbones, layers) = sensitivity::measure(&network, &found, &pictures, expected, &sensitivity::BACKBONES)?;
             Some(Sensitivity {
                 network_sha256: head.record.network_sha256.clone(),
                 estimator: chosen.estimator.to_string(),
@@ -301,6 +322,17 @@ pub fn quantise(
         }
     };
     Ok(Outcome { model, tried, chosen, weights, sensitivity })
+}
+
+/// The network in 8 bits, with a head.
+fn with_head_of(
+    network: &ModelProto,
+    calibration: &qdq::Calibration,
+    head: &TrainedHead,
+) -> anyhow::Result<(ModelProto, qdq::WeightSummary)> {
+    let (mut graph, weights) = qdq::rewrite(network, calibration)?;
+    head::add(&mut graph, head);
+    Ok((graph.finish(vec![]), weights))
 }
 
 /// The quantised model `body` with another head.
@@ -369,16 +401,16 @@ fn centred(scores: &[f32]) -> Vec<f32> {
     scores.iter().map(|score| score - mean).collect()
 }
 
-fn compare(estimator: Estimator, equalised: bool, head: &TrainedHead, expected: &[Vec<f32>], found: &[Vec<f32>]) -> Quality {
+/// `what` was tried, with its figures.
+fn compare(what: Quality, head: &TrainedHead, expected: &[Vec<f32>], found: &[Vec<f32>]) -> Quality {
     let scores = |features: &[Vec<f32>]| features.iter().map(|f| centred(&head.layers.scores(f).0)).collect::<Vec<_>>();
     let (expected_scores, found_scores) = (scores(expected), scores(found));
     let same = expected_scores.iter().zip(&found_scores).filter(|(e, f)| argmax(e) == argmax(f)).count();
     Quality {
-        estimator,
-        equalised,
         feature_error: relative_error(expected, found),
         score_error: relative_error(&expected_scores, &found_scores),
         agreement: same as f64 / expected.len() as f64,
+        ..what
     }
 }
 

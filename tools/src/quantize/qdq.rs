@@ -101,6 +101,17 @@ pub struct Calibration {
     pub ranges: HashMap<Name, Affine>,
     /// Mean of each channel of the tensors that convolutions read; without an entry, biases are not corrected.
     pub channel_means: HashMap<Name, Vec<f32>>,
+    /// Convolutions, by what they make, for which better integers than the nearest were found ([`super::reconstruct`]).
+    pub reconstructed: HashMap<Name, Reconstructed>,
+}
+
+/// A convolution's weights in the steps that rounding to the nearest would take, and its biases.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reconstructed {
+    /// −127…127.
+    pub values: Vec<i8>,
+    /// One an output channel.
+    pub bias: Vec<f32>,
 }
 
 /// How the weights fared.
@@ -245,8 +256,11 @@ impl IntegerConv {
         let plane = shape[2] * shape[3];
         let values = floats(tensor)?;
         let least_scales: Vec<f32> = biases.iter().map(|b| b.abs() / (affine.scale * MAX_BIAS_STEPS)).collect();
-        let weight = weights::quantise(&values, &least_scales, plane);
-        if let Some(means) = calibration.channel_means.get(input) {
+        let mut weight = weights::quantise(&values, &least_scales, plane);
+        if let Some(found) = calibration.reconstructed.get(&node.output[0]) {
+            biases.clone_from(&found.bias);
+            weight.take(&found.values, &values);
+        } else if let Some(means) = calibration.channel_means.get(input) {
             correct_biases(&mut biases, &values, &weight, plane, means);
         }
         let bias_scales: Vec<f32> = weight.scales.iter().map(|s| affine.scale * s).collect();

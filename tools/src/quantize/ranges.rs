@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 const BINS: usize = 4096;
 
 /// How the range of an activation is chosen (Nagel et al. 2021, arXiv:2106.08295, section 3.1.1 compares them).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Estimator {
     /// Everything that was seen.
+    #[default]
     MinMax,
     /// Cut off the largest values, such that this share of all values remains (and the smallest likewise).
     Percentile(f64),
@@ -58,6 +59,11 @@ impl Affine {
     /// Rounds half to even and saturates, as ONNX QuantizeLinear does.
     pub fn quantise(self, value: f32) -> u8 {
         ((value / self.scale).round_ties_even() + f32::from(self.zero_point)).clamp(0.0, 255.0) as u8
+    }
+
+    /// The value that 8 bits hold in its place.
+    pub fn round(self, value: f32) -> f32 {
+        (f32::from(self.quantise(value)) - f32::from(self.zero_point)) * self.scale
     }
 }
 

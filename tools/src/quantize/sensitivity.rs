@@ -73,7 +73,7 @@ pub struct Errors {
 
 /// What is rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+pub(super) enum What {
     Both,
     Weights,
     Activations,
@@ -161,7 +161,12 @@ impl Sensitivity {
 }
 
 /// The network with tensors, and the convolutions that make them, rounded to what 8 bits hold.
-fn round(network: &ModelProto, tensors: &[&Name], what: What, calibration: &Calibration) -> anyhow::Result<ModelProto> {
+pub(super) fn round(
+    network: &ModelProto,
+    tensors: &[&Name],
+    what: What,
+    calibration: &Calibration,
+) -> anyhow::Result<ModelProto> {
     let mut network = network.clone();
     let graph = network.graph.as_mut().context("the model has no graph")?;
     for tensor in tensors {

@@ -41,6 +41,19 @@ pub fn quantise(weight: &[f32], least_scales: &[f32], plane: usize) -> Quantised
     out
 }
 
+impl Quantised {
+    /// Other integers in the same steps, for the floats `weight`.
+    pub fn take(&mut self, values: &[i8], weight: &[f32]) {
+        let per_channel = weight.len() / self.scales.len();
+        self.values.copy_from_slice(values);
+        let channels = values.chunks_exact(per_channel).zip(weight.chunks_exact(per_channel)).zip(&self.scales);
+        let is_exact = |((values, floats), scale): &((&[i8], &[f32]), &f32)| {
+            values.iter().zip(*floats).all(|(&v, &w)| f32::from(v) * **scale == w)
+        };
+        self.exact_channels = channels.filter(is_exact).count();
+    }
+}
+
 fn step(weight: f32, scale: f32) -> f32 {
     (weight / scale).round_ties_even().clamp(-LIMIT, LIMIT)
 }
