@@ -199,7 +199,7 @@ struct CalibrationArgs {
     /// Try also with the channels before depthwise convolutions stretched to their tensor's range.
     #[arg(long)]
     equalise: bool,
-    /// Try with the best of them to round weights for the sake of what layers make, in place of each to the nearest: ten minutes of two cores.
+    /// Try with the best of them to round weights for the sake of what layers make, in place of each to the nearest: four minutes of two cores.
     #[arg(long)]
     reconstruct: bool,
     /// Use this range estimator instead of comparing all.

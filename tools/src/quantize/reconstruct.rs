@@ -31,7 +31,7 @@ const SWEEPS: usize = 12;
 /// Columns of a matrix of products that are computed at a time.
 const BLOCK: usize = 64;
 
-/// Seeks better integers for every convolution of `network`; `calibration` gets them.
+/// Seeks better integers for every convolution of `network` of which 8 bits do not hold most channels exactly; `calibration` gets them.
 ///
 /// # Errors
 /// What rewriting or running reports.
@@ -40,11 +40,15 @@ pub fn reconstruct(network: &ModelProto, calibration: &mut Calibration, pictures
     let tensors: Vec<Name> = qdq::points(graph)?.into_iter().filter(|p| p.1 == Source::Calibrated).map(|p| p.0).collect();
     // In floats, since an integer network shows nothing of what it makes on the way.
     let mut rounded = sensitivity::round(network, &tensors.iter().collect::<Vec<_>>(), What::Both, calibration)?;
-    let convs = || graph.node.iter().filter(|node| node.op_type == "Conv");
-    let bar = progress::bar("reconstructing layers", convs().count());
-    for conv in convs() {
+    let convs = graph.node.iter().filter(|node| node.op_type == "Conv");
+    let convs: Vec<_> =
+        convs.map(|conv| Ok((conv, IntegerConv::of(conv, graph, calibration)?))).collect::<anyhow::Result<_>>()?;
+    let is_rounded = |start: &IntegerConv| start.weight.exact_channels * 2 < start.weight.scales.len();
+    let convs: Vec<_> = convs.into_iter().filter(|(_, start)| is_rounded(start)).collect();
+    let bar = progress::bar("reconstructing layers", convs.len());
+    for (conv, start) in convs {
         let layer = Layer { network, rounded: &rounded, graph, conv };
-        let found = layer.reconstruct(calibration, pictures).with_context(|| format!("node `{}`", conv.name))?;
+        let found = layer.reconstruct(&start, calibration, pictures).with_context(|| format!("node `{}`", conv.name))?;
         calibration.reconstructed.insert(conv.output[0].clone(), found);
         let integers = IntegerConv::of(conv, graph, calibration)?;
         let graph = rounded.graph.as_mut().context("the model has no graph")?;
@@ -65,8 +69,12 @@ struct Layer<'a> {
 }
 
 impl Layer<'_> {
-    fn reconstruct(&self, calibration: &Calibration, pictures: &Pictures) -> anyhow::Result<Reconstructed> {
-        let start = IntegerConv::of(self.conv, self.graph, calibration)?;
+    fn reconstruct(
+        &self,
+        start: &IntegerConv,
+        calibration: &Calibration,
+        pictures: &Pictures,
+    ) -> anyhow::Result<Reconstructed> {
         let geometry = Geometry::of(self.conv, &start.shape)?;
         let samples = self.samples(&geometry, calibration, pictures)?;
         let weight = qdq::floats(qdq::constant(self.graph, &self.conv.input[1]).context("its weight is not constant")?)?;
