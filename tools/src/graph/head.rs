@@ -47,8 +47,15 @@ fn add_best(graph: &mut GraphBuilder, best: &BestHead, breed_temperature: f32, p
     let scales = discriminant::scales(FEATURES, RESNET_FEATURES, [pets; 2]);
     let weight = best.breed.weight.chunks_exact(scales.len()).flat_map(|row| row.iter().zip(&scales).map(|(w, s)| w * s));
     let breed = Layer { weight: weight.collect(), bias: best.breed.bias.clone() };
-    let breed = linear(graph, "breed", &roots, &scaled(&breed, breed_temperature));
-    odds.push(reduce(graph, "ReduceMax", "breed/likeliest", &breed));
+    let views = breed.bias.len() / best.class_count;
+    let parts = linear(graph, "breed/parts", &roots, &scaled(&breed, breed_temperature));
+    let shape = [views as i64, best.class_count as i64].iter().flat_map(|size| size.to_le_bytes()).collect();
+    let shape = graph.constant("breed/parts/shape", DataType::Int64, &[2], shape);
+    let parts = graph.node("Reshape", "breed/views", &[&parts, &shape], &[]);
+    // As `discriminant::Scores`.
+    reduce(graph, "ReduceMax", "breed", &parts, 0);
+    let means = reduce(graph, "ReduceMean", "breed/means", &parts, 0);
+    odds.push(reduce(graph, "ReduceMax", "breed/fit", &means, 1));
     let numbers = concat(graph, "odds", &odds);
     let [a, b, c] = [best.odds.a, best.odds.b, best.odds.c].map(|value| value as f32);
     let gate = Layer { weight: vec![a, -a, a, -a, b * breed_temperature], bias: vec![c] };
@@ -73,16 +80,16 @@ fn slice(graph: &mut GraphBuilder, name: &str, input: &str, range: std::ops::Ran
     graph.node("Slice", name, &[input, &bounds[0], &bounds[1], &bounds[2]], &[])
 }
 
-/// Over the columns; they become one.
-fn reduce(graph: &mut GraphBuilder, operator: &str, name: &str, input: &str) -> Name {
-    graph.node(operator, name, &[input], &[("axes", Attr::Ints(&[1])), ("keepdims", Attr::Int(1))])
+/// Over the rows (`axis` 0) or columns (1) of a matrix; they become one.
+fn reduce(graph: &mut GraphBuilder, operator: &str, name: &str, input: &str, axis: i64) -> Name {
+    graph.node(operator, name, &[input], &[("axes", Attr::Ints(&[axis])), ("keepdims", Attr::Int(1))])
 }
 
 /// ln Σ exp over the columns. The largest is taken off before, so that nothing overflows: an infinite score would be a fault.
 fn log_sum_exp(graph: &mut GraphBuilder, input: &str) -> Name {
-    let largest = reduce(graph, "ReduceMax", &format!("{input}/largest"), input);
+    let largest = reduce(graph, "ReduceMax", &format!("{input}/largest"), input, 1);
     let below = graph.node("Sub", &format!("{input}/below"), &[input, &largest], &[]);
-    let sum = reduce(graph, "ReduceLogSumExp", &format!("{input}/log_sum_exp_below"), &below);
+    let sum = reduce(graph, "ReduceLogSumExp", &format!("{input}/log_sum_exp_below"), &below, 1);
     graph.node("Add", &format!("{input}/log_sum_exp"), &[&sum, &largest], &[])
 }
 
@@ -117,8 +124,9 @@ mod tests {
         };
         let rows = [rows(&mut noise, PARTS[0].len()), rows(&mut noise, PARTS[1].len())];
         let knowledge = Knowledge::from_rows(rows).unwrap();
-        let breed = Layer { weight: noise(3 * (FEATURES + 246), 2.0), bias: noise(3, 9.0) };
-        let best = BestHead { knowledge, breed, odds: Odds { a: 0.5, b: 0.02, c: -0.8 } };
+        // Three breeds, each as it is and under one condition.
+        let breed = Layer { weight: noise(6 * (FEATURES + 246), 2.0), bias: noise(6, 9.0) };
+        let best = BestHead { knowledge, breed, class_count: 3, odds: Odds { a: 0.5, b: 0.02, c: -0.8 } };
         // Below zero, where roots are none, the network's own features never are; the head must bear it.
         let features: Vec<f32> = noise(FEATURES, 1.0).into_iter().map(|v| v + 0.9).collect();
 

@@ -283,9 +283,11 @@ impl Moments {
 /// Products of all columns with all columns, a block at a time on every thread.
 fn products(x: &DMatrix<f32>, y: &DMatrix<f32>) -> DMatrix<f32> {
     let starts: Vec<usize> = (0..y.ncols()).step_by(BLOCK).collect();
+    // nalgebra's `tr_mul` takes each number for itself; its product of two matrices uses vectors.
+    let rows = x.transpose();
     let blocks = starts.par_iter().map(|&start| {
         let columns: DMatrixView<'_, f32> = y.columns(start, BLOCK.min(y.ncols() - start));
-        x.tr_mul(&columns)
+        &rows * columns
     });
     let blocks: Vec<DMatrix<f32>> = blocks.collect();
     let mut all = DMatrix::zeros(x.ncols(), y.ncols());

@@ -96,11 +96,12 @@ impl TrainedHead {
             Method::Paper { .. } => {
                 Layers::Linear { breed: layer("breed", classes, FEATURES)?, pet: layer("pet", 1, FEATURES)? }
             }
-            Method::Best { odds, .. } => {
+            Method::Best { odds, ref conditions, .. } => {
                 let knowledge =
                     Knowledge::from_rows([rows(KNOWLEDGE[0])?, rows(KNOWLEDGE[1])?]).context("other classes of ImageNet")?;
                 let inputs = transform(&[0.0; FEATURES], RESNET_FEATURES, Some(&knowledge)).len();
-                Layers::Best(BestHead { breed: layer("breed", classes, inputs)?, knowledge, odds })
+                let parts = classes * (1 + conditions.len());
+                Layers::Best(BestHead { breed: layer("breed", parts, inputs)?, class_count: classes, knowledge, odds })
             }
         };
         Ok(Self { layers, record })
@@ -146,7 +147,10 @@ mod tests {
                 cross_validated_top1: 0.97,
             },
         };
-        TrainedHead { layers: Layers::Best(BestHead { knowledge, breed: layer(2, FEATURES + 246), odds }), record }
+        TrainedHead {
+            layers: Layers::Best(BestHead { knowledge, breed: layer(4, FEATURES + 246), class_count: 2, odds }),
+            record,
+        }
     }
 
     #[test]
