@@ -174,7 +174,7 @@ struct QuantizeArgs {
     #[command(flatten)]
     calibration: CalibrationArgs,
     /// Keep the quantised backbones of this model, made from the same network, and only give it the head.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["estimator", "equalise", "reconstruct", "sensitivity"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["estimator", "equalise", "no_reconstruct", "sensitivity"])]
     body: Option<PathBuf>,
     /// Write what `--sensitivity` finds as JSON, for `evaluate --sensitivity` and `report --sensitivity`.
     #[arg(long, value_name = "FILE", requires = "sensitivity")]
@@ -186,8 +186,8 @@ struct QuantizeArgs {
 
 #[derive(Debug, Clone, clap::Args)]
 struct CalibrationArgs {
-    /// Pictures that ranges are estimated on, three quarters of them pets.
-    #[arg(long, default_value_t = 256, value_name = "N")]
+    /// Pictures that ranges are estimated on and weights are rounded for, three quarters of them pets.
+    #[arg(long, default_value_t = 512, value_name = "N")]
     calibration: usize,
     /// Other pictures that the range estimators are compared on.
     #[arg(long, default_value_t = 96, value_name = "N")]
@@ -199,9 +199,9 @@ struct CalibrationArgs {
     /// Try also with the channels before depthwise convolutions stretched to their tensor's range.
     #[arg(long)]
     equalise: bool,
-    /// Try with the best of them to round weights for the sake of what layers make, in place of each to the nearest: four minutes of two cores.
+    /// Round each weight to the nearest, and do not try to round them for the sake of what layers make: saves minutes.
     #[arg(long)]
-    reconstruct: bool,
+    no_reconstruct: bool,
     /// Use this range estimator instead of comparing all.
     #[arg(long, value_parser = parse_estimator, value_name = "minmax|percentile:P|mse|entropy")]
     estimator: Option<Estimator>,
@@ -421,7 +421,7 @@ fn quantize(
     let options = QuantizeOptions {
         estimators: args.estimator.map_or(Estimator::CANDIDATES.to_vec(), |e| vec![e]),
         equalise: args.equalise,
-        reconstruct: args.reconstruct,
+        reconstruct: !args.no_reconstruct,
         sensitivity: args.sensitivity,
     };
     let outcome = quantize::quantise(&model, &head, &calibration, &held_out, &options)?;

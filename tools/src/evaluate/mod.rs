@@ -630,7 +630,7 @@ impl Judge<'_> {
             let Range { start, end } = contender.range;
             let (logits, said): (Vec<Vec<f32>>, Vec<GateSaid>) = match (contender.recipe, &best) {
                 (Recipe::Best, Some((bench, fitted, gates))) => {
-                    let found = bench.judge(&fitted.discriminant, &judged.pictures, usize::from(contender.int8));
+                    let found = bench.judge(&fitted.discriminants, &judged.pictures, usize::from(contender.int8));
                     let says = |(picture, _, pair): &(usize, Vec<f32>, Pair)| {
                         let usual = says(gates[0].odds.score(*pair), gates[0].accept, gates[0].reject);
                         let other = examples.category(*picture).map(|category| gates[1 + category]);
@@ -661,7 +661,7 @@ impl Judge<'_> {
                     let said = |(picture, row, pair): (usize, Vec<f32>, Pair)| {
                         self.said(picture, &row, gates[0].odds.score(pair) >= gates[0].accept)
                     };
-                    bench.judge(&fitted.discriminant, &judged.pictures, set + 1).into_iter().map(said).collect()
+                    bench.judge(&fitted.discriminants, &judged.pictures, set + 1).into_iter().map(said).collect()
                 }
                 _ => {
                     let said = |&picture: &usize| {

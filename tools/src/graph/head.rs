@@ -45,20 +45,22 @@ fn add_best(graph: &mut GraphBuilder, best: &BestHead, breed_temperature: f32, p
     let positive = graph.node("Relu", "seen/positive", &[&all], &[]);
     let roots = graph.node("Sqrt", "seen/roots", &[&positive], &[]);
     let scales = discriminant::scales(FEATURES, RESNET_FEATURES, [pets; 2]);
-    let weight = best.breed.weight.chunks_exact(scales.len()).flat_map(|row| row.iter().zip(&scales).map(|(w, s)| w * s));
-    let breed = Layer { weight: weight.collect(), bias: best.breed.bias.clone() };
-    let views = breed.bias.len() / best.class_count;
-    let parts = linear(graph, "breed/parts", &roots, &scaled(&breed, breed_temperature));
-    let shape = [views as i64, best.class_count as i64].iter().flat_map(|size| size.to_le_bytes()).collect();
+    let over_roots = |layer: &Layer| {
+        let weight = layer.weight.chunks_exact(scales.len()).flat_map(|row| row.iter().zip(&scales).map(|(w, s)| w * s));
+        Layer { weight: weight.collect(), bias: layer.bias.clone() }
+    };
+    let classes = best.fit.bias.len();
+    let views = best.breed.bias.len() / classes;
+    let parts = linear(graph, "breed/parts", &roots, &scaled(&over_roots(&best.breed), breed_temperature));
+    let shape = [views as i64, classes as i64].iter().flat_map(|size| size.to_le_bytes()).collect();
     let shape = graph.constant("breed/parts/shape", DataType::Int64, &[2], shape);
     let parts = graph.node("Reshape", "breed/views", &[&parts, &shape], &[]);
-    // As `discriminant::Scores`.
     reduce(graph, "ReduceMax", "breed", &parts, 0);
-    let means = reduce(graph, "ReduceMean", "breed/means", &parts, 0);
-    odds.push(reduce(graph, "ReduceMax", "breed/fit", &means, 1));
+    let fit = linear(graph, "fit", &roots, &over_roots(&best.fit));
+    odds.push(reduce(graph, "ReduceMax", "fit/best", &fit, 1));
     let numbers = concat(graph, "odds", &odds);
     let [a, b, c] = [best.odds.a, best.odds.b, best.odds.c].map(|value| value as f32);
-    let gate = Layer { weight: vec![a, -a, a, -a, b * breed_temperature], bias: vec![c] };
+    let gate = Layer { weight: vec![a, -a, a, -a, b], bias: vec![c] };
     linear(graph, "pet", &numbers, &scaled(&gate, pet_temperature));
 }
 
@@ -126,7 +128,8 @@ mod tests {
         let knowledge = Knowledge::from_rows(rows).unwrap();
         // Three breeds, each as it is and under one condition.
         let breed = Layer { weight: noise(6 * (FEATURES + 246), 2.0), bias: noise(6, 9.0) };
-        let best = BestHead { knowledge, breed, class_count: 3, odds: Odds { a: 0.5, b: 0.02, c: -0.8 } };
+        let fit = Layer { weight: noise(3 * (FEATURES + 246), 2.0), bias: noise(3, 9.0) };
+        let best = BestHead { knowledge, breed, fit, odds: Odds { a: 0.5, b: 0.02, c: -0.8 } };
         // Below zero, where roots are none, the network's own features never are; the head must bear it.
         let features: Vec<f32> = noise(FEATURES, 1.0).into_iter().map(|v| v + 0.9).collect();
 

@@ -10,7 +10,7 @@
 use anyhow::Context;
 use rayon::prelude::*;
 
-use super::discriminant::{Discriminant, Scores, Table, transform};
+use super::discriminant::{Discriminant, Table, likeliest, transform};
 use super::knowledge::Knowledge;
 use super::linear::Layer;
 use super::odds::{Odds, Pair};
@@ -22,21 +22,21 @@ use crate::graph::fused::RESNET_FEATURES;
 pub struct BestHead {
     /// The rows of ImageNet's classifiers.
     pub knowledge: Knowledge,
-    /// Scores of the breeds' parts over [`transform`]ed features: as they are, then under each condition ([`Scores::of`]).
+    /// Scores of the breeds' parts over [`transform`]ed features: as they are, then under each condition ([`likeliest`]).
     pub breed: Layer,
-    /// Number of breeds.
-    pub class_count: usize,
-    /// The gate, over ImageNet's log odds and how well the likeliest breed fits.
+    /// How well the picture fits to each breed, over the same; one row a breed.
+    pub fit: Layer,
+    /// The gate, over ImageNet's log odds and the best fit.
     pub odds: Odds,
 }
 
 impl BestHead {
     /// Breed scores and the gate's, not calibrated, from fused features.
     pub fn scores(&self, features: &[f32]) -> (Vec<f32>, f32) {
-        let parts = self.breed.logits(&transform(features, RESNET_FEATURES, Some(&self.knowledge)));
-        let Scores { classes, fit } = Scores::of(&parts, self.class_count);
-        let pet = self.odds.score([f64::from(self.knowledge.of(features).log_odds), f64::from(fit)]);
-        (classes, pet)
+        let seen = transform(features, RESNET_FEATURES, Some(&self.knowledge));
+        let fit = largest(&self.fit.logits(&seen));
+        let pet = self.odds.score([f64::from(self.knowledge.of(features).log_odds), fit]);
+        (likeliest(&self.breed.logits(&seen), self.fit.bias.len()), pet)
     }
 }
 
@@ -49,11 +49,19 @@ pub struct Bench<'a> {
     log_odds: Vec<Vec<f64>>,
 }
 
+/// What tells breeds apart, and how well a picture fits to any. The second is shrunk more: what strangers have in common with a breed is
+/// not in the directions in which breeds hardly differ.
+#[derive(Debug)]
+pub struct Discriminants {
+    breed: Discriminant,
+    fit: Discriminant,
+}
+
 /// What was fitted to a choice of pictures.
 #[derive(Debug)]
 pub struct Fitted {
     /// Fitted to all of them.
-    pub discriminant: Discriminant,
+    pub discriminants: Discriminants,
     /// Its shrinkage: the one that does best when folds among the pictures are left out.
     pub shrinkage: f64,
     /// For each of the pictures: breed scores and the gate's two numbers, from discriminants that have not seen it.
@@ -83,25 +91,31 @@ impl<'a> Bench<'a> {
     /// Fits to the pictures `training`. `None` when a class has no picture among them, or all of each class are the same.
     pub fn fit(&self, training: &[usize], folds: &[usize]) -> Option<Fitted> {
         let shrinkage = self.table.shrinkage(self.examples, training, folds);
-        let discriminant = self.table.fit(self.examples, training, shrinkage)?;
+        let both = |training: &[usize]| {
+            let breed = self.table.fit(self.examples, training, shrinkage)?;
+            Some(Discriminants { breed, fit: self.table.fit_of_class(self.examples, training)? })
+        };
+        let discriminants = both(training)?;
         let of_fold = |fold: usize| {
             let (held, rest): (Vec<usize>, Vec<usize>) = training.iter().partition(|&&i| folds[i] == fold);
-            let inner = self.table.fit(self.examples, &rest, shrinkage).filter(|_| !held.is_empty());
+            let inner = both(&rest).filter(|_| !held.is_empty());
             inner.map(|inner| self.judge(&inner, &held, 0)).unwrap_or_default()
         };
         let unseen: Vec<Vec<_>> = (0..FOLDS).into_par_iter().map(of_fold).collect();
         let unseen = unseen.concat();
         let is_pet = |(picture, ..): &(usize, Vec<f32>, Pair)| self.examples.is_pet(*picture);
-        let both = unseen.iter().any(is_pet) && !unseen.iter().all(is_pet);
-        both.then_some(Fitted { discriminant, shrinkage, unseen })
+        let of_both_kinds = unseen.iter().any(is_pet) && !unseen.iter().all(is_pet);
+        of_both_kinds.then_some(Fitted { discriminants, shrinkage, unseen })
     }
 
     /// Breed scores and the gate's two numbers of pictures, from their plain view (`set` 0) or their features in the sets, counted from 1.
-    pub fn judge(&self, discriminant: &Discriminant, pictures: &[usize], set: usize) -> Vec<(usize, Vec<f32>, Pair)> {
-        let scores = self.table.scores(discriminant, pictures, set);
+    pub fn judge(&self, by: &Discriminants, pictures: &[usize], set: usize) -> Vec<(usize, Vec<f32>, Pair)> {
+        let [parts, fit] = [&by.breed, &by.fit].map(|discriminant| self.table.scores(discriminant, pictures, set));
         let odds = &self.log_odds[set];
-        let judged = |(&i, scores): (&usize, Scores)| (i, scores.classes, [odds[i], f64::from(scores.fit)]);
-        pictures.iter().zip(scores).map(judged).collect()
+        let judged = |((&picture, parts), fit): ((&usize, Vec<f32>), Vec<f32>)| {
+            (picture, likeliest(&parts, self.examples.class_count), [odds[picture], largest(&fit)])
+        };
+        pictures.iter().zip(parts).zip(fit).map(judged).collect()
     }
 
     /// The gate over what was found, fitted without one category of negatives if so wanted (see [`Examples::category`]).
@@ -155,9 +169,13 @@ impl<'a> Bench<'a> {
             unseen.breed.push(if self.examples.is_pet(*picture) { breed.clone() } else { vec![] });
         }
         let classes = known.iter().filter_map(|(picture, ..)| self.examples.classes.get(*picture).copied()).collect();
-        let (breed, class_count) = (self.table.layer(&fitted.discriminant), self.examples.class_count);
-        (BestHead { knowledge, breed, class_count, odds }, classes, unseen)
+        let [breed, fit] = [&fitted.discriminants.breed, &fitted.discriminants.fit].map(|one| self.table.layer(one));
+        (BestHead { knowledge, breed, fit, odds }, classes, unseen)
     }
+}
+
+fn largest(scores: &[f32]) -> f64 {
+    f64::from(scores.iter().copied().fold(f32::NEG_INFINITY, f32::max))
 }
 
 #[cfg(test)]

@@ -45,7 +45,13 @@ impl TrainedHead {
             Layers::Linear { breed, pet } => [layer("breed", breed), layer("pet", pet)].concat(),
             Layers::Best(best) => {
                 let [resnet, mobilenet] = best.knowledge.rows();
-                [layer("breed", &best.breed), rows(KNOWLEDGE[0], resnet), rows(KNOWLEDGE[1], mobilenet)].concat()
+                [
+                    layer("breed", &best.breed),
+                    layer("fit", &best.fit),
+                    rows(KNOWLEDGE[0], resnet),
+                    rows(KNOWLEDGE[1], mobilenet),
+                ]
+                .concat()
             }
         };
         let views = tensors
@@ -101,7 +107,8 @@ impl TrainedHead {
                     Knowledge::from_rows([rows(KNOWLEDGE[0])?, rows(KNOWLEDGE[1])?]).context("other classes of ImageNet")?;
                 let inputs = transform(&[0.0; FEATURES], RESNET_FEATURES, Some(&knowledge)).len();
                 let parts = classes * (1 + conditions.len());
-                Layers::Best(BestHead { breed: layer("breed", parts, inputs)?, class_count: classes, knowledge, odds })
+                let [breed, fit] = [("breed", parts), ("fit", classes)].map(|(name, outputs)| layer(name, outputs, inputs));
+                Layers::Best(BestHead { breed: breed?, fit: fit?, knowledge, odds })
             }
         };
         Ok(Self { layers, record })
@@ -148,7 +155,7 @@ mod tests {
             },
         };
         TrainedHead {
-            layers: Layers::Best(BestHead { knowledge, breed: layer(4, FEATURES + 246), class_count: 2, odds }),
+            layers: Layers::Best(BestHead { knowledge, breed: layer(4, FEATURES + 246), fit: layer(2, FEATURES + 246), odds }),
             record,
         }
     }

@@ -269,8 +269,8 @@ impl Layers {
     pub fn is_finite(&self) -> bool {
         match self {
             Self::Linear { breed, pet } => breed.is_finite() && pet.is_finite(),
-            Self::Best(BestHead { breed, odds, .. }) => {
-                breed.is_finite() && [odds.a, odds.b, odds.c].iter().all(|value| value.is_finite())
+            Self::Best(BestHead { breed, fit, odds, .. }) => {
+                breed.is_finite() && fit.is_finite() && [odds.a, odds.b, odds.c].iter().all(|value| value.is_finite())
             }
         }
     }
