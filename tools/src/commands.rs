@@ -374,7 +374,7 @@ fn train(args: &TrainArgs) -> anyhow::Result<()> {
             let (head, shrinkage, unseen) = Bench::new(examples, &knowledge, &[]).head(knowledge.clone(), &folds)?;
             let method = Method::Best { seed: protocol.seed, shrinkage, conditions: conditions.to_vec(), odds: head.odds };
             log::info!("shrinkage {shrinkage}, gate {:?}", head.odds);
-            (Layers::Best(head), method, unseen)
+            (Layers::Best(Box::new(head)), method, unseen)
         }
         _ => {
             let (unseen, [(breed, breed_epochs), (pet, gate_epochs)]) = on_device!(device, B => {

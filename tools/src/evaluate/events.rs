@@ -190,7 +190,7 @@ impl Stage<'_> {
             odds: head.odds,
         };
         let record = self.material.record(self.data.preprocess(), self.network_sha256.clone(), method, calibration, &unseen);
-        let head = TrainedHead { layers: Layers::Best(head), record };
+        let head = TrainedHead { layers: Layers::Best(Box::new(head)), record };
         let model = quantize::with_head(&self.body, &self.network, &head)?;
         // One thread each: the cores are busy with other visits.
         Ok(Classifier::from_bytes(&graph::encode(&model), Options::SINGLE_THREADED)?)

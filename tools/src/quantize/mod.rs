@@ -27,6 +27,9 @@ use qdq::Source;
 use ranges::{Affine, Estimator, Extremes, Histogram};
 use sensitivity::Sensitivity;
 
+/// Errors of so much of the least are taken for as good, where one more step may change the order.
+const NEARLY: f64 = 1.05;
+
 /// What is measured of one estimator on pictures that were not calibrated on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Quality {
@@ -77,7 +80,7 @@ pub struct QuantizeOptions {
     pub estimators: Vec<Estimator>,
     /// Try each with equalised channels too ([`equalise`]), which takes twice the time.
     pub equalise: bool,
-    /// Try with the best of them whether rounding weights for the sake of the layers' outputs is better ([`reconstruct`]).
+    /// Try with the best of them, and those nearly as good, whether rounding weights for the sake of the layers' outputs is better ([`reconstruct`]).
     pub reconstruct: bool,
     /// Pictures to measure on what each layer costs by itself.
     pub sensitivity: usize,
@@ -240,47 +243,39 @@ pub fn quantise(
         let seen = observe(&equalised, calibration)?;
         variants.push((equalised, seen));
     }
-    let mut tried = Vec::new();
-    let mut best: Option<(Quality, usize, ModelProto, qdq::WeightSummary)> = None;
+    let mut candidates: Vec<(Quality, usize, qdq::Calibration)> = Vec::new();
+    let measure = |what: Quality, network: &ModelProto, found: &qdq::Calibration| {
+        let (model, _) = with_head_of(network, found, head)?;
+        let features = embeddings(&model, held_out, "int8 features of held-out pictures")?;
+        let quality = compare(what, head, &expected, &features);
+        let weights = if quality.reconstructed { ", weights reconstructed" } else { "" };
+        let (features, scores) = (quality.feature_error, quality.score_error);
+        log::info!("{}{weights}: feature error {features:.4}, score error {scores:.4}", quality.estimator);
+        anyhow::Ok(quality)
+    };
     for (variant, (network, seen)) in variants.iter().enumerate() {
         for &estimator in &options.estimators {
-            let calibration = qdq::Calibration {
+            let found = qdq::Calibration {
                 ranges: choose_ranges(seen, estimator, &head.record.preprocess),
                 channel_means: seen.channel_means.clone(),
                 ..Default::default()
             };
-            let (model, weights) = with_head_of(network, &calibration, head)?;
-            let found = embeddings(&model, held_out, "int8 features of held-out pictures")?;
             let what = Quality { estimator, equalised: variant > 0, ..Quality::default() };
-            let quality = compare(what, head, &expected, &found);
-            log::info!("{estimator}: feature error {:.4}, score error {:.4}", quality.feature_error, quality.score_error);
-            tried.push(quality);
-            if best.as_ref().is_none_or(|(b, ..)| quality.score_error < b.score_error) {
-                best = Some((quality, variant, model, weights));
-            }
+            candidates.push((measure(what, network, &found)?, variant, found));
         }
     }
-    let (mut chosen, variant, mut model, mut weights) = best.context("no estimator to try")?;
-    let (network, seen) = variants.swap_remove(variant);
-    let mut found = qdq::Calibration {
-        ranges: choose_ranges(&seen, chosen.estimator, &head.record.preprocess),
-        channel_means: seen.channel_means,
-        ..Default::default()
-    };
     if options.reconstruct {
-        let nearest = found.clone();
-        reconstruct::reconstruct(&network, &mut found, calibration)?;
-        let (rewritten, summary) = with_head_of(&network, &found, head)?;
-        let features = embeddings(&rewritten, held_out, "int8 features of held-out pictures")?;
-        let quality = compare(Quality { reconstructed: true, ..chosen }, head, &expected, &features);
-        log::info!("reconstructed: feature error {:.4}, score error {:.4}", quality.feature_error, quality.score_error);
-        tried.push(quality);
-        if quality.score_error < chosen.score_error {
-            (chosen, model, weights) = (quality, rewritten, summary);
-        } else {
-            found = nearest;
+        for (quality, variant, mut found) in nearly_best(&candidates, |candidate| candidate.0.score_error) {
+            let network = &variants[variant].0;
+            reconstruct::reconstruct(network, &mut found, calibration)?;
+            candidates.push((measure(Quality { reconstructed: true, ..quality }, network, &found)?, variant, found));
         }
     }
+    let tried: Vec<Quality> = candidates.iter().map(|candidate| candidate.0).collect();
+    let best = candidates.into_iter().min_by(|a, b| a.0.score_error.total_cmp(&b.0.score_error));
+    let (chosen, variant, found) = best.context("no estimator to try")?;
+    let (network, _) = variants.swap_remove(variant);
+    let (mut model, weights) = with_head_of(&network, &found, head)?;
     let quantisation = json!({
         "scheme": "QDQ, u8 activations per tensor, s8 weights per channel, biases corrected",
         "estimator": chosen.estimator,
@@ -395,6 +390,12 @@ fn relative_error(expected: &[Vec<f32>], found: &[Vec<f32>]) -> f64 {
     (difference / norm).sqrt()
 }
 
+/// Those whose error is at most [`NEARLY`] of the least: which of them does best after another step is open.
+fn nearly_best<T: Clone>(all: &[T], error: impl Fn(&T) -> f64) -> Vec<T> {
+    let least = all.iter().map(&error).fold(f64::INFINITY, f64::min);
+    all.iter().filter(|one| error(one) <= NEARLY * least).cloned().collect()
+}
+
 /// Without what is common to all classes, which decides nothing.
 fn centred(scores: &[f32]) -> Vec<f32> {
     let mean = scores.iter().sum::<f32>() / scores.len() as f32;
@@ -440,6 +441,13 @@ pub fn read_network(path: &Path) -> anyhow::Result<(ModelProto, Vec<u8>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_nearly_best_is_kept_in_order() {
+        assert_eq!(nearly_best(&[2.04, 1.98, 2.1, 5.0, 1.98], |&error| error), [2.04, 1.98, 1.98]);
+        assert_eq!(nearly_best(&[f64::NAN, 3.0], |&error| error), [3.0]);
+        assert!(nearly_best::<f64>(&[], |&error| error).is_empty());
+    }
 
     #[test]
     fn calibration_and_held_out_pictures_are_disjoint() {

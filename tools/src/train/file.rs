@@ -108,7 +108,7 @@ impl TrainedHead {
                 let inputs = transform(&[0.0; FEATURES], RESNET_FEATURES, Some(&knowledge)).len();
                 let parts = classes * (1 + conditions.len());
                 let [breed, fit] = [("breed", parts), ("fit", classes)].map(|(name, outputs)| layer(name, outputs, inputs));
-                Layers::Best(BestHead { breed: breed?, fit: fit?, knowledge, odds })
+                Layers::Best(Box::new(BestHead { breed: breed?, fit: fit?, knowledge, odds }))
             }
         };
         Ok(Self { layers, record })
@@ -155,7 +155,12 @@ mod tests {
             },
         };
         TrainedHead {
-            layers: Layers::Best(BestHead { knowledge, breed: layer(4, FEATURES + 246), fit: layer(2, FEATURES + 246), odds }),
+            layers: Layers::Best(Box::new(BestHead {
+                knowledge,
+                breed: layer(4, FEATURES + 246),
+                fit: layer(2, FEATURES + 246),
+                odds,
+            })),
             record,
         }
     }

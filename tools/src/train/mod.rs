@@ -253,7 +253,7 @@ pub enum Layers {
         pet: Layer,
     },
     /// [`Recipe::Best`].
-    Best(BestHead),
+    Best(Box<BestHead>),
 }
 
 impl Layers {
@@ -269,7 +269,8 @@ impl Layers {
     pub fn is_finite(&self) -> bool {
         match self {
             Self::Linear { breed, pet } => breed.is_finite() && pet.is_finite(),
-            Self::Best(BestHead { breed, fit, odds, .. }) => {
+            Self::Best(best) => {
+                let BestHead { breed, fit, odds, .. } = &**best;
                 breed.is_finite() && fit.is_finite() && [odds.a, odds.b, odds.c].iter().all(|value| value.is_finite())
             }
         }
